@@ -1,0 +1,222 @@
+//! Data operations, from a router to the leader of a range.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{RangeId, ReplicaId, SessionId, StoreId};
+use crate::key::{Key, Span};
+use crate::range::Descriptor;
+use crate::revision::Revision;
+
+/// Which range the router believes to be right, and how new its belief is. A store whose range has other bounds answers
+/// [`Error::StaleEpoch`], so that a request is never served by a range that no longer, or not yet, owns its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The range.
+    pub range: RangeId,
+    /// Its bounds version: [`crate::range::Epoch::bounds`].
+    pub bounds: u64,
+}
+
+/// What a read must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Everything that was acknowledged before the read began.
+    Linearizable,
+    /// What the replica that is asked has applied; any replica answers.
+    Stale,
+}
+
+/// Reads one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// The range that should hold it.
+    pub target: Target,
+    /// What the read must see.
+    pub consistency: Consistency,
+    /// The key.
+    pub key: Key,
+}
+
+/// A stored value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was written.
+    pub revision: Revision,
+    /// Milliseconds since the Unix epoch at which it ceases to exist; 0 for never.
+    pub expires_ms: u64,
+    /// The value.
+    pub value: Bytes,
+}
+
+/// The answer to a [`GetRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetAnswer {
+    /// The record, unless there is none or it has expired.
+    pub record: Option<Record>,
+    /// How long ago, at most, the replica was known to be up to date, in milliseconds; 0 for a linearizable read.
+    pub staleness_ms: u64,
+}
+
+/// What must hold for a write to be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Nothing.
+    None,
+    /// The key does not exist.
+    Absent,
+    /// The key exists.
+    Exists,
+    /// The key's record has this revision.
+    Revision(Revision),
+    /// The key's record has this value.
+    Value(Bytes),
+}
+
+/// What a write does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Creates or replaces the record.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// Milliseconds from the moment of the write after which the record ceases to exist; 0 for never.
+        ttl_ms: u64,
+    },
+    /// Removes the record.
+    Delete,
+}
+
+/// One write of a session. `(session, sequence)` names it: however often it is sent, it is applied at most once.
+///
+/// A range keeps a write's outcome until the session says that it needs it no more, as RIFL does (Lee et al.,
+/// "Implementing Linearizability at Large Scale and Low Latency", SOSP 2015).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteRequest {
+    /// The range that should hold the key.
+    pub target: Target,
+    /// The process that sends it.
+    pub session: SessionId,
+    /// Its number; a session never uses one for two writes.
+    pub sequence: u64,
+    /// Every write of the session with a smaller number is finished: its outcome may be forgotten, and a late copy of it
+    /// must be refused.
+    pub finished_below: u64,
+    /// The key.
+    pub key: Key,
+    /// What must hold.
+    pub condition: Condition,
+    /// What to do.
+    pub mutation: Mutation,
+}
+
+/// What became of a write that was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteOutcome {
+    /// The record did not exist and does now.
+    Created(Revision),
+    /// The record existed and was replaced.
+    Replaced(Revision),
+    /// The record existed and is gone; the revision of the removal.
+    Deleted(Revision),
+    /// There was nothing to delete.
+    WasAbsent,
+    /// The condition did not hold and nothing changed; the revision of the record that is there, if one is.
+    ConditionFailed(Option<Revision>),
+}
+
+/// Reads a page of rows in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanRequest {
+    /// The range that should hold the span.
+    pub target: Target,
+    /// What the read must see.
+    pub consistency: Consistency,
+    /// The rows wanted; it must lie within the range.
+    pub span: Span,
+    /// From the end to the start.
+    pub reverse: bool,
+    /// Leave the values out.
+    pub keys_only: bool,
+    /// Most rows; the store caps it at [`crate::limits::MAX_SCAN_PAGE_ROWS`].
+    pub limit: u32,
+    /// Most bytes of keys and values, exceeded by at most one row; the store caps it at
+    /// [`crate::limits::MAX_SCAN_PAGE_BYTES`].
+    pub max_bytes: u32,
+}
+
+/// A row of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The key.
+    pub key: Key,
+    /// Its record; the value is empty when only keys were asked for.
+    pub record: Record,
+}
+
+/// The answer to a [`ScanRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanAnswer {
+    /// The rows, in the order asked for.
+    pub rows: Vec<Row>,
+    /// Where a next page of this span has to go on, if a bound cut this page: as its start, or for a reverse scan as
+    /// its (exclusive) end.
+    pub resume: Option<Bytes>,
+    /// As in [`GetAnswer`].
+    pub staleness_ms: u64,
+}
+
+/// Where a leader is believed to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderHint {
+    /// The leading replica.
+    pub replica: ReplicaId,
+    /// Its store.
+    pub store: StoreId,
+    /// What to dial, when the answering store knows it.
+    pub address: Option<String>,
+}
+
+/// Why a store did not do as asked. Except for [`Error::OutcomeUnknown`], nothing was applied and nothing will be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Error {
+    /// The store's replica is not the leader.
+    #[error("not the leader of the range")]
+    NotLeader {
+        /// Who is, if known.
+        leader: Option<LeaderHint>,
+        /// The range, as this replica has it.
+        descriptor: Box<Descriptor>,
+    },
+    /// The range has other bounds than the sender believes.
+    #[error("the range has changed its bounds")]
+    StaleEpoch {
+        /// What this store knows about the part of the key space that the sender meant.
+        current: Vec<Descriptor>,
+    },
+    /// This store has no such range.
+    #[error("no such range on this store")]
+    NoSuchRange,
+    /// Too much is waiting already.
+    #[error("overloaded, retry in {retry_after_ms} ms")]
+    Busy {
+        /// When it may be worth another try, milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The disk guard refuses what takes space.
+    #[error("the store's disk is nearly full")]
+    DiskFull,
+    /// The range can't serve at this moment (electing, recovering, shutting down).
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// The write was proposed and its fate is not known.
+    #[error("the outcome of the write is not known")]
+    OutcomeUnknown,
+    /// The write's number lies below what its session declared finished: it was not applied under this number since, and
+    /// never will be. A sender that still wants it sends it under a new number.
+    #[error("the write's sequence number has been retired")]
+    Retired,
+    /// The request makes no sense to this store; a bug in the sender.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+}

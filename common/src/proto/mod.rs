@@ -1,0 +1,84 @@
+//! The wire between processes: ours alone, versioned, and free of openraft's types.
+//!
+//! A message is one version byte and a postcard body. Postcard is positional, so a field is never added, removed or
+//! reordered within a version: a new shape is a new version (or a new method), and a reader that does not know a version
+//! says so ([`DecodeError::Version`]) rather than guess. The transport below ([`crate::net`]) adds ids, deadlines and the
+//! cluster id.
+
+pub mod kv;
+pub mod placement;
+pub mod raft;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version that this build writes, and the only one that it reads.
+pub const VERSION: u8 = 1;
+
+/// What a request asks for. Numbers are never reused.
+pub mod method {
+    /// [`super::kv::GetRequest`] → `Result<GetAnswer, kv::Error>`.
+    pub const KV_GET: u16 = 0x0101;
+    /// [`super::kv::WriteRequest`] → `Result<WriteOutcome, kv::Error>`.
+    pub const KV_WRITE: u16 = 0x0102;
+    /// [`super::kv::ScanRequest`] → `Result<ScanAnswer, kv::Error>`.
+    pub const KV_SCAN: u16 = 0x0103;
+    /// Several [`super::kv::GetRequest`]s or writes of one batch may come later; 0x0104–0x010f are kept for them.
+    pub const KV_LAST: u16 = 0x010f;
+
+    /// Raft messages between replicas: see [`super::raft`].
+    pub const RAFT_APPEND: u16 = 0x0201;
+    /// A vote or a pre-vote.
+    pub const RAFT_VOTE: u16 = 0x0202;
+    /// One chunk of a snapshot.
+    pub const RAFT_SNAPSHOT: u16 = 0x0203;
+    /// A leadership transfer.
+    pub const RAFT_TRANSFER: u16 = 0x0204;
+    /// The heartbeats of many groups from one store to another.
+    pub const RAFT_HEARTBEATS: u16 = 0x0205;
+
+    /// [`super::placement::Register`] → `Result<Registered, placement::Error>`.
+    pub const PLACEMENT_REGISTER: u16 = 0x0301;
+    /// [`super::placement::Heartbeat`] → `Result<HeartbeatAnswer, placement::Error>`.
+    pub const PLACEMENT_HEARTBEAT: u16 = 0x0302;
+    /// [`super::placement::AllocateIds`] → `Result<IdBlock, placement::Error>`.
+    pub const PLACEMENT_ALLOCATE_IDS: u16 = 0x0303;
+    /// [`super::placement::WatchMap`] → a stream of `Result<MapEvent, placement::Error>`.
+    pub const PLACEMENT_WATCH_MAP: u16 = 0x0304;
+
+    /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
+    pub const STORE_STEP: u16 = 0x0401;
+}
+
+/// Why a message could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The peer writes a version that this build does not know.
+    #[error("message version {0}, this build reads {VERSION}: upgrade the older process")]
+    Version(u8),
+    /// Not a message of the expected type.
+    #[error("malformed message: {0}")]
+    Malformed(postcard::Error),
+    /// Nothing at all.
+    #[error("empty message")]
+    Empty,
+}
+
+/// Encodes a message.
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    let buffer = Vec::with_capacity(128);
+    let buffer = postcard::to_extend(&VERSION, buffer).and_then(|buffer| postcard::to_extend(message, buffer));
+    // Only a type that refuses to serialize can fail here, and ours do not.
+    buffer.map(Bytes::from).unwrap_or_default()
+}
+
+/// Decodes a message; trailing bytes are malformed.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
+    }
+    let (message, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+    if rest.is_empty() { Ok(message) } else { Err(DecodeError::Malformed(postcard::Error::DeserializeUnexpectedEnd)) }
+}

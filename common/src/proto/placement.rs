@@ -1,0 +1,320 @@
+//! Between the placement driver and the processes it places.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, RangeId, ReplicaId, StoreId};
+use crate::key::Key;
+use crate::range::{Descriptor, Replica};
+
+/// Why the driver did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Error {
+    /// This member does not lead; ask the one at `leader`, if it is known.
+    #[error("not the leading placement member")]
+    NotLeader {
+        /// The leader's RPC address.
+        leader: Option<String>,
+    },
+    /// No member was ever told to bootstrap.
+    #[error("the cluster has not been bootstrapped: start one placement member with --bootstrap")]
+    NotBootstrapped,
+    /// The sender's directory belongs to another cluster.
+    #[error("this is cluster {ours}, the data directory belongs to cluster {theirs}: point it at its own cluster, or start with an empty directory")]
+    WrongCluster {
+        /// The driver's cluster.
+        ours: ClusterId,
+        /// The sender's.
+        theirs: ClusterId,
+    },
+    /// A store with this name is registered, and the sender is not it.
+    #[error(
+        "the name {name} belongs to store {store}, whose data directory this is not: decommission store {store} first, or start under another name"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        store: StoreId,
+    },
+    /// The store id is not (or no longer) a member's.
+    #[error("store {0} is not a member of the cluster: start with an empty data directory to join as a new store")]
+    UnknownStore(StoreId),
+    /// The driver can't answer now; nothing was changed, or it may have been changed: every request is idempotent, ask again.
+    #[error("the placement driver is not available: {0}")]
+    Unavailable(String),
+    /// The request is not valid.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+}
+
+/// A store announces itself, at every start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// What its data directory says: the cluster and the id it was given; none for an empty directory.
+    pub known: Option<(ClusterId, StoreId)>,
+    /// Random, minted with the data directory: proves that a retry of a first registration comes from the same one.
+    pub directory: u64,
+    /// What others dial for RPC.
+    pub rpc_address: String,
+    /// Where it serves health, metrics and debug.
+    pub http_address: String,
+    /// Labels such as zone=a.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The answer to [`Register`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The store's id.
+    pub store: StoreId,
+}
+
+/// What a store says of itself, every [`HeartbeatAnswer::interval_ms`] and at once after a change of leader or epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The store.
+    pub store: StoreId,
+    /// Random, one per start of the process.
+    pub incarnation: u64,
+    /// Grows by one with each heartbeat of an incarnation; the driver asks for a full one when one is missing.
+    pub sequence: u64,
+    /// Whether `replicas` are all of the store's, rather than those that changed.
+    pub full: bool,
+    /// Disk space.
+    pub capacity: Capacity,
+    /// Replicas that are new, changed, or lead and have moving figures.
+    pub replicas: Vec<ReplicaReport>,
+    /// Replicas that are gone from the store.
+    pub gone: Vec<ReplicaId>,
+}
+
+/// Disk space of a store, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Of the file system.
+    pub total: u64,
+    /// Taken by the store's directory.
+    pub used: u64,
+    /// Free on the file system.
+    pub available: u64,
+}
+
+/// One replica, as its store has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaReport {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its range, as applied by this replica. A replica that has not had its first snapshot has no voters here.
+    pub descriptor: Descriptor,
+    /// Its Raft term.
+    pub term: u64,
+    /// Present when it leads.
+    pub leading: Option<Leading>,
+}
+
+/// What only a leader knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leading {
+    /// Approximate bytes of keys and values.
+    pub size_bytes: u64,
+    /// Approximate rows.
+    pub keys: u64,
+    /// Reads a second, lately.
+    pub reads_per_second: f64,
+    /// Writes a second, lately.
+    pub writes_per_second: f64,
+    /// How far each other replica is behind.
+    pub peers: Vec<PeerProgress>,
+}
+
+/// How a follower or learner keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerProgress {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Entries that it lacks; none when nothing was ever acknowledged.
+    pub lag_entries: Option<u64>,
+    /// Whether it has been heard of within the last election timeouts.
+    pub live: bool,
+}
+
+/// The answer to a [`Heartbeat`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// Send everything in the next heartbeat, at once.
+    pub want_full: bool,
+    /// Time between heartbeats, milliseconds.
+    pub interval_ms: u64,
+    /// Size past which a range is to be split, bytes: a leader splits by itself when the driver has not for long.
+    pub split_bytes: u64,
+    /// Steps that are due for ranges led by this store, in order.
+    pub steps: Vec<Step>,
+}
+
+/// Asks for ids that nobody else is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocateIds {
+    /// How many, 1 to 10,000.
+    pub count: u32,
+}
+
+/// The ids `first .. first + count`, usable as range and as replica ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdBlock {
+    /// The first.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+}
+
+/// Something a store is told to do. Steps are idempotent: each names the state it starts from, and one that is done, or
+/// whose time has passed, does nothing. The driver sees that it is done in the heartbeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Create the first range of the cluster, over the whole key space, with this one replica. Obeyed by a store that
+    /// holds no replica and no tombstone of it.
+    CreateFirst {
+        /// The range.
+        range: RangeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// Create an empty replica that waits for a snapshot from the range's leader.
+    CreateReplica {
+        /// The range.
+        range: RangeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// To the leader: add this replica as a learner. Sent once the replica exists on its store.
+    AddLearner {
+        /// The range.
+        range: RangeId,
+        /// The replica to add; its role is [`crate::range::Role::Learner`].
+        replica: Replica,
+    },
+    /// To the leader: make these learners voters and drop those replicas, through a joint configuration; also completes
+    /// a joint configuration that an earlier leader left behind.
+    ChangeVoters {
+        /// The range.
+        range: RangeId,
+        /// Learners that become voters.
+        promote: Vec<ReplicaId>,
+        /// Replicas that leave.
+        remove: Vec<ReplicaId>,
+    },
+    /// To the leader: hand the leadership to this voter, if it is live and caught up.
+    TransferLeader {
+        /// The range.
+        range: RangeId,
+        /// The voter.
+        to: ReplicaId,
+    },
+    /// To the leader: split the range.
+    Split {
+        /// The range; it keeps the left part.
+        range: RangeId,
+        /// The bounds version that this split starts from.
+        bounds: u64,
+        /// The first key of the right part; none for the middle of the data.
+        at: Option<Key>,
+        /// The id of the right part.
+        right: RangeId,
+        /// Replica ids for the right part, one for each replica (voters and learners) of the range, by store.
+        replicas: Vec<(StoreId, ReplicaId)>,
+    },
+    /// Destroy a replica that is in no configuration of its range any more.
+    DestroyReplica {
+        /// The range.
+        range: RangeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+}
+
+impl Step {
+    /// The range that the step is about.
+    pub fn range(&self) -> RangeId {
+        match self {
+            Self::CreateFirst { range, .. }
+            | Self::CreateReplica { range, .. }
+            | Self::AddLearner { range, .. }
+            | Self::ChangeVoters { range, .. }
+            | Self::TransferLeader { range, .. }
+            | Self::Split { range, .. }
+            | Self::DestroyReplica { range, .. } => *range,
+        }
+    }
+}
+
+/// Why a store did not take a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum StepError {
+    /// This store's replica does not lead.
+    #[error("not the leader of range {0}")]
+    NotLeader(RangeId),
+    /// This store has no such range or replica.
+    #[error("range {0} is not on this store")]
+    NoSuchRange(RangeId),
+    /// Another change is under way; the step will be sent again.
+    #[error("busy: {0}")]
+    Busy(String),
+    /// The step can never be taken: the operator fails with this reason.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Opens the stream of changes to the map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchMap {
+    /// The version that the watcher has; the stream begins behind it, or with everything when the driver can't tell.
+    pub from: Option<MapVersion>,
+}
+
+/// A position in the stream of one leading member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapVersion {
+    /// Random, one per leadership of a member: positions of different streams can't be compared.
+    pub stream: u64,
+    /// Grows by one with each change.
+    pub number: u64,
+}
+
+/// Part of the map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapEvent {
+    /// The position after this event.
+    pub version: MapVersion,
+    /// Whether this is the whole map and what is not in it does not exist.
+    pub full: bool,
+    /// Ranges that are new or changed.
+    pub ranges: Vec<RangeRoute>,
+    /// Ranges that are no more.
+    pub gone: Vec<RangeId>,
+    /// Stores that are new or changed.
+    pub stores: Vec<StoreRoute>,
+}
+
+/// Where a range is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeRoute {
+    /// The range.
+    pub descriptor: Descriptor,
+    /// The store that leads it, if known.
+    pub leader: Option<StoreId>,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreRoute {
+    /// The store.
+    pub id: StoreId,
+    /// What to dial for RPC.
+    pub rpc_address: String,
+}

@@ -1,0 +1,3 @@
+//! Raft: openraft bound to Holdfast's types, storage and wire.
+
+pub mod types;
