@@ -1,1 +1,5 @@
-//! router
+//! wip
+#![forbid(unsafe_code)]
+mod range_cache;
+mod retry;
+mod sessions;
