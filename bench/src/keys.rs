@@ -40,11 +40,17 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        // A key is ASCII by construction, so the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Display for Key {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{}", char::from(*byte)))
+        formatter.write_str(self.as_str())
     }
 }
 
@@ -52,7 +58,11 @@ impl KeySpace {
     /// A key set of `count` keys; `count` is taken as at least 1 and at most 10¹².
     pub fn new(count: u64) -> Self {
         let count = count.clamp(1, NUMBERS / 1000);
-        Self { count, stride: NUMBERS / count, insert_step: coprime_near(count, count * 618 / 1000) }
+        Self {
+            count,
+            stride: NUMBERS / count,
+            insert_step: coprime_near(count, count * 618 / 1000),
+        }
     }
 
     /// The number of loaded keys.
@@ -75,17 +85,25 @@ impl KeySpace {
     /// The `ranges - 1` keys at which to cut the key space into `ranges` equal shares, in order.
     pub fn split_points(&self, ranges: u32) -> Vec<Key> {
         let ranges = u64::from(ranges.max(1));
-        (1..ranges).map(|cut| Key::from_number(cut * (NUMBERS / ranges))).collect()
+        (1..ranges)
+            .map(|cut| Key::from_number(cut * (NUMBERS / ranges)))
+            .collect()
     }
 }
 
 /// The first number from `wanted` up that shares no factor with `count`.
 fn coprime_near(count: u64, wanted: u64) -> u64 {
-    (wanted.max(1)..).find(|step| greatest_common_divisor(*step, count) == 1).unwrap_or(1)
+    (wanted.max(1)..)
+        .find(|step| greatest_common_divisor(*step, count) == 1)
+        .unwrap_or(1)
 }
 
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 #[cfg(test)]

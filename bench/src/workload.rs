@@ -124,12 +124,27 @@ impl Workload {
     /// Checks every bound.
     pub fn validate(&self) -> Result<(), InvalidWorkload> {
         let bounds = [
-            ((1..=MAX_CLIENTS).contains(&self.clients), "clients must be 1 to 10,000"),
-            ((1..=self.clients).contains(&self.threads), "threads must be 1 to the number of clients"),
+            (
+                (1..=MAX_CLIENTS).contains(&self.clients),
+                "clients must be 1 to 10,000",
+            ),
+            (
+                (1..=self.clients).contains(&self.threads),
+                "threads must be 1 to the number of clients",
+            ),
             (!self.duration.is_zero(), "the measured time must not be zero"),
-            (self.value_bytes <= MAX_VALUE_BYTES, "values must be 8 MiB at most"),
-            ((1..=1_000_000_000).contains(&self.keys), "keys must be 1 to 1,000,000,000"),
-            (self.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0), "the rate must be above zero"),
+            (
+                self.value_bytes <= MAX_VALUE_BYTES,
+                "values must be 8 MiB at most",
+            ),
+            (
+                (1..=1_000_000_000).contains(&self.keys),
+                "keys must be 1 to 1,000,000,000",
+            ),
+            (
+                self.rate.is_none_or(|rate| rate.is_finite() && rate > 0.0),
+                "the rate must be above zero",
+            ),
             (!self.timeout.is_zero(), "the timeout must not be zero"),
         ];
         match bounds.iter().find(|(holds, _)| !holds) {
@@ -151,12 +166,22 @@ impl FromStr for Kind {
             ("put", None) => Ok(Self::Put),
             ("get", None) => Ok(Self::Get),
             ("mixed", None) => Ok(Self::Mixed { read_percent: 50 }),
-            ("mixed", Some(number)) => Ok(Self::Mixed { read_percent: bounded(text, number, 0, 100)? as u8 }),
-            ("scan", None) => Ok(Self::Scan { limit: DEFAULT_SCAN }),
-            ("scan", Some(number)) => Ok(Self::Scan { limit: bounded(text, number, 1, MAX_SCAN)? }),
-            (name, None) => name.strip_prefix("ycsb-").and_then(Ycsb::from_letter).map(Self::Ycsb).ok_or_else(|| {
-                InvalidWorkload(format!("unknown workload {text:?}: put, get, mixed[:READ%], scan[:ITEMS] or ycsb-a to ycsb-f"))
+            ("mixed", Some(number)) => Ok(Self::Mixed {
+                read_percent: bounded(text, number, 0, 100)? as u8,
             }),
+            ("scan", None) => Ok(Self::Scan { limit: DEFAULT_SCAN }),
+            ("scan", Some(number)) => Ok(Self::Scan {
+                limit: bounded(text, number, 1, MAX_SCAN)?,
+            }),
+            (name, None) => name
+                .strip_prefix("ycsb-")
+                .and_then(Ycsb::from_letter)
+                .map(Self::Ycsb)
+                .ok_or_else(|| {
+                    InvalidWorkload(format!(
+                        "unknown workload {text:?}: put, get, mixed[:READ%], scan[:ITEMS] or ycsb-a to ycsb-f"
+                    ))
+                }),
             (name, Some(_)) => Err(InvalidWorkload(format!("workload {name:?} takes no number"))),
         }
     }
@@ -201,14 +226,29 @@ mod tests {
 
     #[test]
     fn kinds_survive_the_round_trip_through_text() {
-        for text in ["put", "get", "mixed", "mixed:95", "scan", "scan:10", "ycsb-a", "ycsb-f"] {
-            assert_eq!(text.parse::<Kind>().map(|kind| kind.to_string()), Ok(text.to_owned()));
+        for text in [
+            "put", "get", "mixed", "mixed:95", "scan", "scan:10", "ycsb-a", "ycsb-f",
+        ] {
+            assert_eq!(
+                text.parse::<Kind>().map(|kind| kind.to_string()),
+                Ok(text.to_owned())
+            );
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "puts", "put:1", "mixed:101", "mixed:x", "scan:0", "ycsb-g", "ycsb-", "ycsb-a:2"] {
+        for text in [
+            "",
+            "puts",
+            "put:1",
+            "mixed:101",
+            "mixed:x",
+            "scan:0",
+            "ycsb-g",
+            "ycsb-",
+            "ycsb-a:2",
+        ] {
             assert!(text.parse::<Kind>().is_err(), "{text:?}");
         }
     }

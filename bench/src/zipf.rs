@@ -25,7 +25,12 @@ impl Zipfian {
         let items = items.max(1);
         let zeta = harmonic(items);
         let eta = (1.0 - (2.0 / items as f64).powf(1.0 - THETA)) / (1.0 - harmonic(2) / zeta);
-        Self { items, alpha: 1.0 / (1.0 - THETA), eta, zeta }
+        Self {
+            items,
+            alpha: 1.0 / (1.0 - THETA),
+            eta,
+            zeta,
+        }
     }
 
     /// The next rank, below the number of items.
@@ -54,7 +59,9 @@ pub(crate) fn scramble(rank: u64, items: u64) -> u64 {
     let hash = rank
         .to_le_bytes()
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     hash % items.max(1)
 }
 
@@ -74,7 +81,10 @@ mod tests {
         let (zipfian, mut rng) = (Zipfian::new(ITEMS), SmallRng::seed_from_u64(7));
         let mut counts = vec![0u32; ITEMS as usize];
         (0..draws).for_each(|_| counts[zipfian.rank(&mut rng) as usize] += 1);
-        counts.into_iter().map(|count| f64::from(count) / f64::from(draws)).collect()
+        counts
+            .into_iter()
+            .map(|count| f64::from(count) / f64::from(draws))
+            .collect()
     }
 
     #[test]
@@ -82,13 +92,23 @@ mod tests {
         let (seen, zeta) = (frequencies(400_000), harmonic(ITEMS));
         for rank in [0, 1] {
             let expected = ((rank + 1) as f64).powf(-THETA) / zeta;
-            assert!((seen[rank] / expected - 1.0).abs() < 0.05, "rank {rank}: {} not {expected}", seen[rank]);
+            assert!(
+                (seen[rank] / expected - 1.0).abs() < 0.05,
+                "rank {rank}: {} not {expected}",
+                seen[rank]
+            );
         }
         // Gray's form is an approximation past rank 1, so compare what whole stretches receive.
         for stretch in [2..10, 10..100, 100..1000] {
-            let expected: f64 = stretch.clone().map(|rank| ((rank + 1) as f64).powf(-THETA) / zeta).sum();
+            let expected: f64 = stretch
+                .clone()
+                .map(|rank| ((rank + 1) as f64).powf(-THETA) / zeta)
+                .sum();
             let received: f64 = seen[stretch.clone()].iter().sum();
-            assert!((received / expected - 1.0).abs() < 0.12, "{stretch:?}: {received} not {expected}");
+            assert!(
+                (received / expected - 1.0).abs() < 0.12,
+                "{stretch:?}: {received} not {expected}"
+            );
         }
     }
 
