@@ -67,7 +67,12 @@ pub enum DecodeError {
 
 /// Encodes a message.
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
-    let buffer = Vec::with_capacity(128);
+    encode_sized(message, 127)
+}
+
+/// Encodes a message of about `size` bytes, without growing a buffer when that is no less than what it takes.
+pub fn encode_sized<T: Serialize>(message: &T, size: usize) -> Bytes {
+    let buffer = Vec::with_capacity(1 + size);
     let buffer = postcard::to_extend(&VERSION, buffer).and_then(|buffer| postcard::to_extend(message, buffer));
     // Only a type that refuses to serialize can fail here, and ours do not.
     buffer.map(Bytes::from).unwrap_or_default()
