@@ -24,7 +24,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An etcd member, and how to connect to it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    endpoint: tonic::transport::Endpoint,
     url: String,
     clients_per_connection: usize,
 }
@@ -48,21 +47,12 @@ pub(crate) struct EtcdSession {
 impl Endpoint {
     /// The member at `http://HOST:PORT`.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let invalid = |reason: String| Error::InvalidTarget {
-            target: url.to_owned(),
-            reason,
-        };
-        let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())
-            .map_err(|error| invalid(error.to_string()))?;
-        if endpoint.uri().scheme_str() != Some("http") {
-            return Err(invalid("must be http://HOST:PORT".to_owned()));
-        }
-        let endpoint = endpoint.tcp_nodelay(true).connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self {
-            endpoint,
+        let endpoint = Self {
             url: url.to_owned(),
             clients_per_connection: CLIENTS_PER_CONNECTION,
-        })
+        };
+        endpoint.transport()?;
+        Ok(endpoint)
     }
 
     /// Sets how many clients share a connection, at least 1.
@@ -94,11 +84,26 @@ impl Endpoint {
     }
 
     async fn dial(&self) -> Result<Channel, Error> {
-        let dialled = self.endpoint.connect().await;
-        dialled.map_err(|error| Error::InvalidTarget {
+        self.transport()?
+            .connect()
+            .await
+            .map_err(|error| self.invalid(chain(&error)))
+    }
+
+    fn transport(&self) -> Result<tonic::transport::Endpoint, Error> {
+        let endpoint = tonic::transport::Endpoint::from_shared(self.url.clone())
+            .map_err(|error| self.invalid(chain(&error)))?;
+        if endpoint.uri().scheme_str() != Some("http") {
+            return Err(self.invalid("must be http://HOST:PORT".to_owned()));
+        }
+        Ok(endpoint.tcp_nodelay(true).connect_timeout(CONNECT_TIMEOUT))
+    }
+
+    fn invalid(&self, reason: String) -> Error {
+        Error::InvalidTarget {
             target: self.url.clone(),
-            reason: chain(&error),
-        })
+            reason,
+        }
     }
 }
 
