@@ -46,6 +46,10 @@ pub mod method {
     pub const PLACEMENT_ALLOCATE_IDS: u16 = 0x0303;
     /// [`super::placement::WatchMap`] → a stream of `Result<MapEvent, placement::Error>`.
     pub const PLACEMENT_WATCH_MAP: u16 = 0x0304;
+    /// [`super::placement::Join`] → `Result<Joined, placement::Error>`, between placement members.
+    pub const PLACEMENT_JOIN: u16 = 0x0305;
+    /// [`super::placement::Probe`] → [`super::placement::MemberStatus`], between placement members.
+    pub const PLACEMENT_PROBE: u16 = 0x0306;
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;

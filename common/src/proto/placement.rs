@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterId, RangeId, ReplicaId, StoreId};
+use crate::ids::{ClusterId, MemberId, RangeId, ReplicaId, StoreId};
 use crate::key::Key;
 use crate::range::{Descriptor, Replica};
 
@@ -47,6 +47,64 @@ pub enum Error {
     /// The request is not valid.
     #[error("invalid request: {0}")]
     Invalid(String),
+    /// A placement member of this name is known by another data directory; with that one it lost its vote.
+    #[error(
+        "placement member {name} is known by another data directory: restore that directory, or remove the member \
+         (POST /v1/placement/remove {{\"name\":\"{name}\"}}) and start it again with an empty one"
+    )]
+    MemberReplaced {
+        /// The member's name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// Whether asking again, later or elsewhere, may be answered otherwise. What is not transient needs a person.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::NotLeader { .. } | Self::NotBootstrapped | Self::Unavailable(_))
+    }
+}
+
+/// A placement member announces itself, at every start. Without an answer a member that was never admitted takes no part
+/// in the group: it has no vote before the leader has recorded its directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its name.
+    pub name: String,
+    /// The names of all members in the order of its configuration, which must be the same everywhere.
+    pub members: Vec<String>,
+    /// What its data directory says: the cluster and the number it was admitted under; none for a new directory.
+    pub known: Option<(ClusterId, MemberId)>,
+    /// Random, minted with the data directory.
+    pub directory: u64,
+    /// What others dial for RPC.
+    pub rpc_address: String,
+    /// Where it serves the admin API.
+    pub http_address: String,
+}
+
+/// The answer to [`Join`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member's number: its replica id in the placement driver's group.
+    pub member: MemberId,
+}
+
+/// Asks a placement member who it is. Every member answers, whatever its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {}
+
+/// The answer to [`Probe`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// The cluster that its data directory belongs to, if any.
+    pub cluster: Option<ClusterId>,
+    /// Whether it was told to bootstrap and has not done so yet.
+    pub bootstrapping: bool,
 }
 
 /// A store announces itself, at every start.
