@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! The `holdfast` binary; all of it is in the library, so that tests can run the same program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast_cli::main()
+}

@@ -1,1 +1,17 @@
-//! tests
+//! Clusters of real processes under test.
+//!
+//! [`Cluster`] is `holdfast up` in a temporary directory on free ports, with its members' pids to kill; [`Client`] speaks the
+//! router's HTTP API, [`Admin`] the placement driver's; [`Writers`] put load on and remember what was acknowledged.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod client;
+mod cluster;
+mod dataset;
+mod writers;
+
+pub use admin::{Admin, Range, check_tiling};
+pub use client::{Answer, Client};
+pub use cluster::{Cluster, Member, Options};
+pub use dataset::{Dataset, unicode};
+pub use writers::{History, Writers};

@@ -1,0 +1,79 @@
+//! `holdfast store ls|show|drain|decommission`.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::wait::change;
+use super::{cell, labels_cell};
+use crate::api::Api;
+use crate::args::{AdminArgs, ChangeArgs};
+use crate::exit::Outcome;
+use crate::output;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// List stores
+    Ls {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Show one store
+    Show {
+        /// The store
+        id: u64,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Move every leadership off a store
+    Drain {
+        /// The store
+        id: u64,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Move everything off a store, for good
+    Decommission {
+        /// The store
+        id: u64,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+}
+
+/// Runs a store command.
+pub(crate) async fn run(command: StoreCommand) -> Outcome {
+    match command {
+        StoreCommand::Ls { admin } => {
+            let stores = Api::new(&admin.url)?.list("/v1/stores").await?;
+            print(&admin, &stores)
+        }
+        StoreCommand::Show { id, admin } => {
+            let store = Api::new(&admin.url)?.get(&format!("/v1/stores/{id}")).await?;
+            print(&admin, &vec![store])
+        }
+        StoreCommand::Drain { id, change: args } => change(&args, &format!("/v1/stores/{id}/drain"), &json!({})).await,
+        StoreCommand::Decommission { id, change: args } => {
+            change(&args, &format!("/v1/stores/{id}/decommission"), &json!({})).await
+        }
+    }
+}
+
+fn print(admin: &AdminArgs, stores: &Vec<Value>) -> Outcome {
+    let header = ["STORE", "NAME", "STATE", "RANGES", "LEADERS", "USED", "AVAILABLE", "LABELS", "HTTP"];
+    output::print(admin.output, stores, &header, |stores| stores.iter().map(row).collect())
+}
+
+fn row(store: &Value) -> Vec<String> {
+    let space = |field: &str| store["capacity"][field].as_u64().map(output::bytes).unwrap_or_default();
+    vec![
+        cell(&store["id"]),
+        cell(&store["name"]),
+        cell(&store["state"]),
+        cell(&store["ranges"]),
+        cell(&store["leaders"]),
+        space("used"),
+        space("available"),
+        labels_cell(&store["labels"]),
+        cell(&store["http"]),
+    ]
+}

@@ -1,0 +1,142 @@
+//! The placement driver's HTTP API, as a test speaks it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A range, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Range {
+    /// Its id.
+    pub id: u64,
+    /// Its first key; empty for the start of the key space.
+    pub start: String,
+    /// Behind its last key; empty for the end of the key space.
+    pub end: String,
+    /// Its replicas.
+    pub replicas: Vec<Replica>,
+    /// The store that leads it, if known.
+    pub leader_store: Option<u64>,
+}
+
+/// A replica.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Replica {
+    /// Its store.
+    pub store_id: u64,
+    /// voter, learner or outgoing.
+    pub role: String,
+}
+
+impl Range {
+    /// The stores of its voters, in order.
+    pub fn voters(&self) -> Vec<u64> {
+        let mut stores: Vec<u64> = self.replicas.iter().filter(|replica| replica.role == "voter").map(|replica| replica.store_id).collect();
+        stores.sort();
+        stores
+    }
+}
+
+/// A client of one placement member.
+#[derive(Clone)]
+pub struct Admin {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl Admin {
+    pub(crate) fn new(base: String) -> Self {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap_or_default();
+        Self { base, http }
+    }
+
+    /// `/v1/cluster`.
+    pub async fn cluster(&self) -> anyhow::Result<Value> {
+        self.get("/v1/cluster").await
+    }
+
+    /// Every range, in key order.
+    pub async fn ranges(&self) -> anyhow::Result<Vec<Range>> {
+        let (mut ranges, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/v1/ranges?limit=500{cursor}")).await?;
+            ranges.extend(serde_json::from_value::<Vec<Range>>(page["items"].clone())?);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", percent_encode(next.as_bytes(), NON_ALPHANUMERIC)),
+                None => return Ok(ranges),
+            }
+        }
+    }
+
+    /// The range that holds a key.
+    pub async fn range_of(&self, key: &str) -> anyhow::Result<Range> {
+        let page = self.get(&format!("/v1/ranges?key={}", percent_encode(key.as_bytes(), NON_ALPHANUMERIC))).await?;
+        Ok(serde_json::from_value(page["items"][0].clone())?)
+    }
+
+    /// Splits at a key and waits for the end.
+    pub async fn split(&self, key: &str) -> anyhow::Result<Value> {
+        self.change("/v1/ranges/split", json!({"key": key})).await
+    }
+
+    /// Moves a replica and waits for the end.
+    pub async fn move_replica(&self, range: u64, from: u64, to: u64) -> anyhow::Result<Value> {
+        self.change(&format!("/v1/ranges/{range}/move"), json!({"from_store": from, "to_store": to})).await
+    }
+
+    /// Hands a leadership over and waits for the end.
+    pub async fn transfer_leader(&self, range: u64, to: u64) -> anyhow::Result<Value> {
+        self.change(&format!("/v1/ranges/{range}/transfer-leader"), json!({"to_store": to})).await
+    }
+
+    /// POSTs a change, waits for its operator, and fails unless that is done.
+    pub async fn change(&self, path: &str, body: Value) -> anyhow::Result<Value> {
+        let answer = self.http.post(format!("{}{path}?wait=true", self.base)).json(&body).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{path} {body}: {status}: {text}");
+        let operator: Value = serde_json::from_str(&text)?;
+        ensure!(operator["state"] == "done", "{path} {body}: {operator}");
+        Ok(operator)
+    }
+
+    /// GETs JSON.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let answer = self.http.get(format!("{}{path}", self.base)).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{path}: {status}: {text}");
+        serde_json::from_str(&text).context(text)
+    }
+
+    /// Waits until every range has `voters` voters and a leader, and returns the ranges.
+    pub async fn settled(&self, voters: usize, within: Duration) -> anyhow::Result<Vec<Range>> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Ok(ranges) = self.ranges().await {
+                let settled = |range: &Range| range.voters().len() == voters && range.replicas.len() == voters && range.leader_store.is_some();
+                if !ranges.is_empty() && ranges.iter().all(settled) && check_tiling(&ranges).is_ok() {
+                    return Ok(ranges);
+                }
+                ensure!(Instant::now() < deadline, "ranges have not settled within {within:?}: {ranges:#?}");
+            }
+            ensure!(Instant::now() < deadline, "the placement driver has not answered within {within:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Fails unless the ranges cover the key space without gap or overlap.
+pub fn check_tiling(ranges: &[Range]) -> anyhow::Result<()> {
+    let mut expected = "";
+    for (index, range) in ranges.iter().enumerate() {
+        ensure!(range.start == expected, "range {} begins at {:?}, expected {expected:?}", range.id, range.start);
+        if range.end.is_empty() && index + 1 < ranges.len() {
+            bail!("range {} ends the key space, but more follow", range.id);
+        }
+        expected = &range.end;
+    }
+    ensure!(expected.is_empty(), "the last range ends at {expected:?}");
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
+
+mod edges;
+mod import_export;
+mod kill;
+mod membership;
+mod refusals;
+
+use holdfast_tests::{Cluster, Options};
+
+/// The `holdfast` under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
+
+/// Starts a cluster and waits until its ranges have all their replicas.
+async fn cluster(options: Options) -> anyhow::Result<Cluster> {
+    let cluster = Cluster::start(PROGRAM, options)?;
+    let voters = usize::from(options.stores.min(3));
+    cluster.admin().settled(voters, std::time::Duration::from_secs(60)).await?;
+    Ok(cluster)
+}
