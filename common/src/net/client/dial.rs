@@ -1,0 +1,88 @@
+//! Making a connection: TCP, then hello and welcome. Until the welcome is in, nothing of a call is sent, so that
+//! whatever fails here has certainly not delivered it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::Shared;
+use crate::clock;
+use crate::net::conn::{FrameReader, split};
+use crate::net::error::{Error, ErrorCode};
+use crate::net::frame::{Frame, FrameHeader, FrameKind};
+use crate::net::hello::{PeerInfo, admit};
+
+/// A connection that the peer has accepted.
+pub(super) struct Dialed {
+    pub(super) reader: FrameReader<OwnedReadHalf>,
+    pub(super) writer: OwnedWriteHalf,
+    pub(super) peer: PeerInfo,
+}
+
+/// Connects to `addr` and introduces this process, within the configured time.
+pub(super) async fn dial(addr: &Arc<str>, shared: &Shared) -> Result<Dialed, Error> {
+    let timeout = shared.config.connect_timeout;
+    match clock::timeout(timeout, connect(addr, shared)).await {
+        Ok(dialed) => dialed,
+        Err(_) => Err(unreachable(
+            addr,
+            format_args!("no connection within {timeout:?}"),
+        )),
+    }
+}
+
+async fn connect(addr: &Arc<str>, shared: &Shared) -> Result<Dialed, Error> {
+    let socket = TcpStream::connect(&**addr)
+        .await
+        .map_err(|error| unreachable(addr, error))?;
+    let peer_addr = socket.peer_addr().ok();
+    let (reader, mut writer) = split(socket).map_err(|error| unreachable(addr, error))?;
+    let mut reader = FrameReader::new(reader);
+
+    let header = FrameHeader::new(FrameKind::Hello, 0, shared.cluster.get());
+    let mut hello = BytesMut::new();
+    Frame {
+        header,
+        body: shared.identity.encode(),
+    }
+    .encode_into(&mut hello);
+    writer
+        .write_all(&hello)
+        .await
+        .map_err(|error| unreachable(addr, error))?;
+
+    let Frame { header, body } = reader
+        .next()
+        .await
+        .map_err(|reason| unreachable(addr, format_args!("no welcome: {reason}")))?;
+    let (ours, theirs) = (shared.cluster.get(), header.cluster_id);
+    match header.kind {
+        FrameKind::Welcome => {}
+        FrameKind::Error => {
+            return Err(match ErrorCode::decode(&body) {
+                (ErrorCode::WrongCluster, _) => Error::WrongCluster { ours, theirs },
+                (code, message) => Error::Refused {
+                    addr: addr.clone(),
+                    code,
+                    message,
+                },
+            });
+        }
+        _ => return Err(unreachable(addr, "protocol violation: no welcome")),
+    }
+    admit(ours, theirs, true).map_err(|_| Error::WrongCluster { ours, theirs })?;
+    let peer = PeerInfo::decode(&body, theirs, peer_addr).map_err(|error| unreachable(addr, error))?;
+    reader.trust();
+    Ok(Dialed { reader, writer, peer })
+}
+
+fn unreachable(addr: &Arc<str>, reason: impl Display) -> Error {
+    Error::Unreachable {
+        addr: addr.clone(),
+        reason: reason.to_string().into(),
+    }
+}
