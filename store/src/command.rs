@@ -1,0 +1,283 @@
+//! Commands: what a range's log carries.
+//!
+//! A command is encoded once, by the leader that proposes it, and copied as it is into every log. Decoding shares the
+//! memory of the entry: keys and values are slices of it. Layout (integers little endian, `docs/disk-format.md`):
+//!
+//! ```text
+//! version u8 = 1 | kind u8 | body
+//! kind 1, writes: stamp u64 | count u32 | count × write
+//!   write:        session u64 | sequence u64 | finished below u64 | condition u8 | mutation u8 | key (u16 + bytes)
+//!                 | condition 3: revision u64; 4: value (u32 + bytes) | mutation 1: ttl u64, value (u32 + bytes)
+//! kind 2, split:  bounds u64 | at (u16 + bytes) | right u64 | right size u64 | right keys u64
+//!                 | count u16 | count × (store u64, replica u64)
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+use holdfast_common::ids::{RangeId, ReplicaId, SessionId, StoreId};
+use holdfast_common::key::Key;
+use holdfast_common::limits::{MAX_ENTRY_WRITES, MAX_VALUE_BYTES};
+use holdfast_common::proto::kv::{Condition, Mutation, WriteRequest};
+use holdfast_common::revision::Revision;
+
+use crate::codec::{Reader, put_long, put_short};
+use crate::damage::Damage;
+
+const VERSION: u8 = 1;
+const KIND_WRITES: u8 = 1;
+const KIND_SPLIT: u8 = 2;
+const HEADER_BYTES: usize = 14;
+const WRITE_OVERHEAD_BYTES: usize = 28;
+
+/// What a range is told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Apply writes, each by itself.
+    Writes {
+        /// The leader's wall clock, as a revision: revisions and expiry derive from it, never from a replica's clock.
+        stamp: Revision,
+        /// The writes, at most [`MAX_ENTRY_WRITES`].
+        writes: Vec<Write>,
+    },
+    /// Cut the range in two.
+    Split(Split),
+}
+
+/// One write of a session: [`WriteRequest`] without its target, which was checked when it was admitted. Apply checks the
+/// key against the range's span again, because a split may lie between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The process that sent it; [`SessionId::NONE`] for a write that need not be remembered.
+    pub session: SessionId,
+    /// Its number in the session.
+    pub sequence: u64,
+    /// Every write of the session below is finished.
+    pub finished_below: u64,
+    /// The key.
+    pub key: Key,
+    /// What must hold.
+    pub condition: Condition,
+    /// What to do.
+    pub mutation: Mutation,
+}
+
+/// Where and into what a range is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// The bounds version that the split starts from; another one refuses it.
+    pub bounds: u64,
+    /// The first key of the right part, strictly inside the range.
+    pub at: Key,
+    /// The id of the right part.
+    pub right: RangeId,
+    /// Replica ids of the right part: one for each replica of the range, by store.
+    pub replicas: Vec<(StoreId, ReplicaId)>,
+    /// Bytes right of the cut, about.
+    pub right_size: u64,
+    /// Rows right of the cut, about.
+    pub right_keys: u64,
+}
+
+impl Write {
+    /// Bytes that it takes in an entry.
+    pub fn encoded_len(&self) -> usize {
+        let condition = match &self.condition {
+            Condition::None | Condition::Absent | Condition::Exists => 0,
+            Condition::Revision(_) => 8,
+            Condition::Value(value) => 4 + value.len(),
+        };
+        let mutation = match &self.mutation {
+            Mutation::Put { value, .. } => 12 + value.len(),
+            Mutation::Delete => 0,
+        };
+        WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition + mutation
+    }
+
+    fn put(&self, buffer: &mut BytesMut) {
+        buffer.put_u64_le(self.session.0);
+        buffer.put_u64_le(self.sequence);
+        buffer.put_u64_le(self.finished_below);
+        buffer.put_u8(match self.condition {
+            Condition::None => 0,
+            Condition::Absent => 1,
+            Condition::Exists => 2,
+            Condition::Revision(_) => 3,
+            Condition::Value(_) => 4,
+        });
+        buffer.put_u8(match self.mutation {
+            Mutation::Put { .. } => 1,
+            Mutation::Delete => 2,
+        });
+        put_short(buffer, self.key.as_bytes());
+        match &self.condition {
+            Condition::None | Condition::Absent | Condition::Exists => {}
+            Condition::Revision(revision) => buffer.put_u64_le(revision.0),
+            Condition::Value(value) => put_long(buffer, value),
+        }
+        if let Mutation::Put { value, ttl_ms } = &self.mutation {
+            buffer.put_u64_le(*ttl_ms);
+            put_long(buffer, value);
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, Damage> {
+        let (session, sequence, finished_below) = (SessionId(reader.u64()?), reader.u64()?, reader.u64()?);
+        let (condition, mutation) = (reader.u8()?, reader.u8()?);
+        let key = read_key(reader)?;
+        let condition = match condition {
+            0 => Condition::None,
+            1 => Condition::Absent,
+            2 => Condition::Exists,
+            3 => Condition::Revision(Revision(reader.u64()?)),
+            4 => Condition::Value(read_value(reader)?),
+            other => return Err(reader.damage(format!("condition {other}"))),
+        };
+        let mutation = match mutation {
+            1 => {
+                let ttl_ms = reader.u64()?;
+                Mutation::Put {
+                    value: read_value(reader)?,
+                    ttl_ms,
+                }
+            }
+            2 => Mutation::Delete,
+            other => return Err(reader.damage(format!("mutation {other}"))),
+        };
+        Ok(Self {
+            session,
+            sequence,
+            finished_below,
+            key,
+            condition,
+            mutation,
+        })
+    }
+}
+
+impl From<WriteRequest> for Write {
+    fn from(request: WriteRequest) -> Self {
+        let WriteRequest {
+            target: _,
+            session,
+            sequence,
+            finished_below,
+            key,
+            condition,
+            mutation,
+        } = request;
+        Self {
+            session,
+            sequence,
+            finished_below,
+            key,
+            condition,
+            mutation,
+        }
+    }
+}
+
+impl Command {
+    /// Encodes it.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Writes { stamp, writes } => encode_writes(*stamp, writes),
+            Self::Split(split) => split.encode(),
+        }
+    }
+
+    /// Decodes it; keys and values share the memory of `bytes`.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Damage> {
+        let mut reader = Reader::new(bytes.clone(), "command");
+        let version = reader.u8()?;
+        if version != VERSION {
+            return Err(reader.damage(format!("version {version}, this build reads {VERSION}")));
+        }
+        let command = match reader.u8()? {
+            KIND_WRITES => read_writes(&mut reader)?,
+            KIND_SPLIT => Self::Split(Split::read(&mut reader)?),
+            other => return Err(reader.damage(format!("kind {other}"))),
+        };
+        reader.end()?;
+        Ok(command)
+    }
+}
+
+/// Encodes [`Command::Writes`] without owning the writes.
+pub fn encode_writes(stamp: Revision, writes: &[Write]) -> Bytes {
+    debug_assert!(writes.len() <= MAX_ENTRY_WRITES);
+    let length = HEADER_BYTES + writes.iter().map(Write::encoded_len).sum::<usize>();
+    let mut buffer = BytesMut::with_capacity(length);
+    buffer.put_u8(VERSION);
+    buffer.put_u8(KIND_WRITES);
+    buffer.put_u64_le(stamp.0);
+    buffer.put_u32_le(writes.len() as u32);
+    for write in writes {
+        write.put(&mut buffer);
+    }
+    debug_assert_eq!(buffer.len(), length);
+    buffer.freeze()
+}
+
+fn read_writes(reader: &mut Reader) -> Result<Command, Damage> {
+    let stamp = Revision(reader.u64()?);
+    let count = reader.u32()? as usize;
+    let mut writes = Vec::with_capacity(reader.capacity(count, WRITE_OVERHEAD_BYTES));
+    for _ in 0..count {
+        writes.push(Write::read(reader)?);
+    }
+    Ok(Command::Writes { stamp, writes })
+}
+
+impl Split {
+    fn encode(&self) -> Bytes {
+        let mut buffer = BytesMut::with_capacity(64 + self.at.as_bytes().len() + 16 * self.replicas.len());
+        buffer.put_u8(VERSION);
+        buffer.put_u8(KIND_SPLIT);
+        buffer.put_u64_le(self.bounds);
+        put_short(&mut buffer, self.at.as_bytes());
+        buffer.put_u64_le(self.right.0);
+        buffer.put_u64_le(self.right_size);
+        buffer.put_u64_le(self.right_keys);
+        debug_assert!(u16::try_from(self.replicas.len()).is_ok());
+        buffer.put_u16_le(self.replicas.len() as u16);
+        for (store, replica) in &self.replicas {
+            buffer.put_u64_le(store.0);
+            buffer.put_u64_le(replica.0);
+        }
+        buffer.freeze()
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, Damage> {
+        let bounds = reader.u64()?;
+        let at = read_key(reader)?;
+        let (right, right_size, right_keys) = (RangeId(reader.u64()?), reader.u64()?, reader.u64()?);
+        let count = reader.u16()? as usize;
+        let mut replicas = Vec::with_capacity(reader.capacity(count, 16));
+        for _ in 0..count {
+            replicas.push((StoreId(reader.u64()?), ReplicaId(reader.u64()?)));
+        }
+        Ok(Self {
+            bounds,
+            at,
+            right,
+            replicas,
+            right_size,
+            right_keys,
+        })
+    }
+}
+
+fn read_key(reader: &mut Reader) -> Result<Key, Damage> {
+    Key::new(reader.short()?).map_err(|error| reader.damage(error.to_string()))
+}
+
+fn read_value(reader: &mut Reader) -> Result<Bytes, Damage> {
+    let value = reader.long()?;
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(reader.damage(format!("a value of {} bytes", value.len())));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+#[path = "command_test.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_bytes(most: usize) -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..most).prop_map(Bytes::from)
+}
+
+fn any_key() -> impl Strategy<Value = Key> {
+    prop::collection::vec(any::<u8>(), 1..40).prop_map(|bytes| Key::new(bytes).unwrap())
+}
+
+fn any_condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        Just(Condition::None),
+        Just(Condition::Absent),
+        Just(Condition::Exists),
+        any::<u64>().prop_map(|revision| Condition::Revision(Revision(revision))),
+        any_bytes(30).prop_map(Condition::Value),
+    ]
+}
+
+fn any_mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        (any_bytes(200), any::<u64>()).prop_map(|(value, ttl_ms)| Mutation::Put { value, ttl_ms }),
+        Just(Mutation::Delete),
+    ]
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    (any::<[u64; 3]>(), any_key(), any_condition(), any_mutation()).prop_map(
+        |(numbers, key, condition, mutation)| {
+            let [session, sequence, finished_below] = numbers;
+            Write {
+                session: SessionId(session),
+                sequence,
+                finished_below,
+                key,
+                condition,
+                mutation,
+            }
+        },
+    )
+}
+
+fn any_split() -> impl Strategy<Value = Split> {
+    (
+        any::<[u64; 4]>(),
+        any_key(),
+        prop::collection::vec(any::<(u64, u64)>(), 0..9),
+    )
+        .prop_map(|(numbers, at, ids)| {
+            let [bounds, right, right_size, right_keys] = numbers;
+            let replicas = ids
+                .into_iter()
+                .map(|(store, replica)| (StoreId(store), ReplicaId(replica)))
+                .collect();
+            Split {
+                bounds,
+                at,
+                right: RangeId(right),
+                replicas,
+                right_size,
+                right_keys,
+            }
+        })
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        (any::<u64>(), prop::collection::vec(any_write(), 0..20)).prop_map(|(stamp, writes)| {
+            Command::Writes {
+                stamp: Revision(stamp),
+                writes,
+            }
+        }),
+        any_split().prop_map(Command::Split),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn commands_read_back(command in any_command()) {
+        prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+    }
+
+    #[test]
+    fn a_cut_command_is_refused(command in any_command(), cut in any::<prop::sample::Index>()) {
+        let encoded = command.encode();
+        let cut = cut.index(encoded.len());
+        prop_assert!(Command::decode(&encoded.slice(..cut)).is_err());
+    }
+
+    #[test]
+    fn noise_never_panics(bytes in any_bytes(300), kind in 0..4u8) {
+        let noise = [&[VERSION, kind], &bytes[..]].concat();
+        let _ = Command::decode(&Bytes::from(noise));
+    }
+}
+
+#[test]
+fn values_share_the_entry() {
+    let write = Write {
+        session: SessionId(1),
+        sequence: 2,
+        finished_below: 1,
+        key: Key::new("k").unwrap(),
+        condition: Condition::None,
+        mutation: Mutation::Put {
+            value: Bytes::from_static(b"some value"),
+            ttl_ms: 0,
+        },
+    };
+    let entry = encode_writes(Revision(3), &[write]);
+    let Command::Writes { writes, .. } = Command::decode(&entry).unwrap() else {
+        panic!("not writes")
+    };
+    let Mutation::Put { value, .. } = &writes[0].mutation else {
+        panic!("not a put")
+    };
+    assert!(entry.as_ptr_range().contains(&value.as_ptr()));
+}

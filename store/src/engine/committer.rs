@@ -1,0 +1,307 @@
+//! The data thread: the only caller of commit, snapshot and sync.
+//!
+//! It sleeps until something is written, lets more gather, and commits it all as one batch. Requests (views, syncs) and
+//! many bytes end the gathering at once. Under a steady load nobody has to wake it: it finds new writes after each
+//! commit and goes straight on to gathering.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+use std::{io, mem};
+
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use holdfast_common::clock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+use super::batch::Batch;
+use super::error::Error;
+use super::pending::{Drained, KeyHash, Pending, Sequence};
+use super::view::View;
+use super::{Options, Reply};
+
+/// Bytes that one commit carries at most, but for a larger single batch.
+const MAX_COMMIT_BYTES: usize = 8 << 20;
+/// Pending bytes that end the gathering.
+const ENOUGH_BYTES: usize = 1 << 20;
+/// Keys retired under one hold of the lock, so that readers never wait long.
+const RETIRE_KEYS: usize = 256;
+
+/// What the data thread and its clients share.
+pub(super) struct Shared {
+    pub(super) db: Database,
+    pub(super) data: Keyspace,
+    pub(super) pending: RwLock<Pending>,
+    pub(super) failure: watch::Sender<Option<Error>>,
+    requests: Mutex<Requests>,
+    /// Bytes in `pending`.
+    bytes: AtomicUsize,
+    /// The thread waits for the first write.
+    idle: AtomicBool,
+    /// The thread should not go on gathering.
+    urgent: AtomicBool,
+    room: Notify,
+}
+
+/// Requests that wait, each behind the batch that was the newest when it was made.
+#[derive(Default)]
+struct Requests {
+    waiting: Vec<(Sequence, Request)>,
+    /// The last handle is gone: commit what is left and end.
+    abandoned: bool,
+    /// The thread has ended: nobody will answer.
+    ended: bool,
+}
+
+/// What is done between commits, once everything written before has been committed.
+pub(super) enum Request {
+    View(Reply<View>),
+    Persist(Reply<()>),
+    /// Tells the asker that the thread stands still, and holds it until the second channel says (or is dropped).
+    Pause(Reply<()>, std::sync::mpsc::Receiver<()>),
+    Close(Reply<()>),
+}
+
+/// The handle of the data thread.
+pub(super) struct Committer {
+    thread: Thread,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    pub(super) fn new(db: Database, data: Keyspace) -> Self {
+        Self {
+            db,
+            data,
+            pending: RwLock::new(Pending::new()),
+            failure: watch::Sender::new(None),
+            requests: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            room: Notify::new(),
+        }
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why requests are not answered any more.
+    pub(super) fn failed(&self) -> Error {
+        self.failure.borrow().clone().unwrap_or(Error::Closed)
+    }
+
+    pub(super) async fn room(&self, bound: usize) {
+        while self.pending_bytes() > bound {
+            let notified = self.room.notified();
+            // Checked again once registered: the last bytes, or the thread, may have gone in between.
+            if self.pending_bytes() <= bound || self.requests.lock().ended {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Committer {
+    pub(super) fn start(shared: Arc<Shared>, options: &Options) -> io::Result<Self> {
+        let gather = options.gather;
+        let worker = Worker {
+            shared,
+            gather,
+            hash: KeyHash::new(),
+        };
+        let handle = thread::Builder::new()
+            .name("holdfast-data".into())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            thread: handle.thread().clone(),
+            handle: Mutex::new(Some(handle)),
+        })
+    }
+
+    pub(super) fn write(&self, shared: &Shared, batch: Batch) {
+        let added = batch.bytes();
+        shared.pending.write().write(batch);
+        let bytes = shared.bytes.fetch_add(added, Ordering::Relaxed) + added;
+        if bytes > ENOUGH_BYTES && !shared.urgent.swap(true, Ordering::SeqCst) {
+            self.thread.unpark();
+        } else if shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+    }
+
+    pub(super) fn request(&self, shared: &Shared, request: Request) {
+        let after = shared.pending.read().last();
+        let mut requests = shared.requests.lock();
+        if requests.ended {
+            return; // Dropping the request answers it.
+        }
+        requests.waiting.push((after, request));
+        drop(requests);
+        shared.urgent.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+
+    /// Waits for the thread, which has answered [`Request::Close`].
+    pub(super) fn join(&self) {
+        if let Some(handle) = self.handle.lock().take() {
+            // A panic of the thread has been reported where it happened.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Committer {
+    /// Tells the thread that the last handle is gone.
+    pub(super) fn abandon(&self, shared: &Shared) {
+        shared.requests.lock().abandoned = true;
+        self.thread.unpark();
+    }
+}
+
+/// The data thread's own state.
+struct Worker {
+    shared: Arc<Shared>,
+    gather: Duration,
+    hash: KeyHash,
+}
+
+impl Worker {
+    fn run(self) {
+        let outcome = self.serve();
+        self.shared.failure.send_if_modified(|failure| {
+            *failure = outcome.err();
+            failure.is_some()
+        });
+        let mut requests = self.shared.requests.lock();
+        requests.ended = true;
+        requests.waiting.clear();
+        drop(requests);
+        self.shared.room.notify_waiters();
+    }
+
+    fn serve(&self) -> Result<(), Error> {
+        while self.wait() {
+            let drained = self.shared.pending.write().drain(MAX_COMMIT_BYTES);
+            self.commit(&drained)?;
+            if self.answer(drained.upto)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the first write or request, then for more writes. False when nothing will ever come.
+    fn wait(&self) -> bool {
+        let shared = &*self.shared;
+        while !self.has_work() {
+            if shared.requests.lock().abandoned {
+                return false;
+            }
+            shared.idle.store(true, Ordering::SeqCst);
+            // Checked again: a write that came before the flag did not wake us. (Being abandoned always does.)
+            if !self.has_work() {
+                thread::park();
+            }
+            shared.idle.store(false, Ordering::SeqCst);
+        }
+        let deadline = clock::now() + self.gather;
+        while !shared.urgent.load(Ordering::SeqCst) && shared.pending_bytes() <= ENOUGH_BYTES {
+            let left = deadline.saturating_duration_since(clock::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        // Whoever set it has queued its request or batch before, so this round takes care of it.
+        shared.urgent.store(false, Ordering::SeqCst);
+        true
+    }
+
+    fn has_work(&self) -> bool {
+        let written = !self.shared.pending.read().is_drained();
+        written || !self.shared.requests.lock().waiting.is_empty()
+    }
+
+    fn commit(&self, drained: &Drained) -> Result<(), Error> {
+        if drained.bytes == 0 {
+            return Ok(());
+        }
+        let shared = &*self.shared;
+        let mut coalesced = drained.coalesce(self.hash);
+        let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len());
+        let mut batch = batch.durability(Some(PersistMode::Buffer));
+        for row in coalesced.rows() {
+            match &row.value {
+                Some(value) => batch.insert(&shared.data, row.key.clone(), value.clone()),
+                None => batch.remove(&shared.data, row.key.clone()),
+            }
+        }
+        batch.commit()?;
+
+        let mut keys = coalesced.keys().peekable();
+        while keys.peek().is_some() {
+            shared
+                .pending
+                .write()
+                .retire(keys.by_ref().take(RETIRE_KEYS), drained.upto);
+        }
+        shared.bytes.fetch_sub(drained.bytes, Ordering::Relaxed);
+        shared.room.notify_waiters();
+        Ok(())
+    }
+
+    /// Answers the requests that everything up to `upto` satisfies. True when the thread is to end.
+    fn answer(&self, upto: Sequence) -> Result<bool, Error> {
+        let due = {
+            let waiting = &mut self.shared.requests.lock().waiting;
+            let (due, later) = mem::take(waiting)
+                .into_iter()
+                .partition(|(after, _)| *after <= upto);
+            *waiting = later;
+            if !waiting.is_empty() {
+                self.shared.urgent.store(true, Ordering::SeqCst);
+            }
+            due
+        };
+        self.perform(due)
+    }
+
+    /// One sync and one snapshot serve all who ask together. A receiver that is gone needs no answer.
+    fn perform(&self, due: Vec<(Sequence, Request)>) -> Result<bool, Error> {
+        let Shared { db, data, .. } = &*self.shared;
+        if due
+            .iter()
+            .any(|(_, request)| matches!(request, Request::Persist(_) | Request::Close(_)))
+        {
+            db.persist(PersistMode::SyncData)?;
+        }
+        let mut view = None;
+        let mut closing = Vec::new();
+        for (_, request) in due {
+            match request {
+                Request::Persist(reply) => drop(reply.send(Ok(()))),
+                Request::View(reply) => {
+                    let view = view.get_or_insert_with(|| View::new(db.snapshot(), data.clone()));
+                    drop(reply.send(Ok(view.clone())));
+                }
+                Request::Pause(reply, resume) => {
+                    // Views opened before and after a pause differ.
+                    view = None;
+                    if reply.send(Ok(())).is_ok() {
+                        let _ = resume.recv();
+                    }
+                }
+                Request::Close(reply) => closing.push(reply),
+            }
+        }
+        let close = !closing.is_empty();
+        for reply in closing {
+            drop(reply.send(Ok(())));
+        }
+        Ok(close)
+    }
+}

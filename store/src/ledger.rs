@@ -1,0 +1,175 @@
+//! The store's own durable records about its replicas: who is buried here, and who is being destroyed. They live in the
+//! log's database, which syncs what it is given.
+//!
+//! | key | value |
+//! |---|---|
+//! | `tombstone/` replica id (8 bytes, big endian) | version u8 = 1, range u64 |
+//! | `destroying/` range id, replica id (8 + 8 bytes, big endian) | version u8 = 1, held a span u8, start and end (u16 + bytes) |
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use holdfast_common::ids::{RangeId, ReplicaId};
+use holdfast_common::key::Span;
+use holdfast_common::raft::log::{self, LocalWrite, LogEngine};
+use parking_lot::RwLock;
+
+use crate::codec::{Reader, put_short};
+use crate::damage::Damage;
+
+const TOMBSTONE: &[u8] = b"tombstone/";
+const DESTROYING: &[u8] = b"destroying/";
+const VERSION: u8 = 1;
+
+/// Why a record can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log's database failed: the process must exit.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// A record does not decode.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Log(error) => io::Error::other(error),
+            Error::Damaged(damage) => damage.into(),
+        }
+    }
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    log: LogEngine,
+    known: RwLock<Known>,
+}
+
+/// What the records say; kept in memory because applying a split asks.
+#[derive(Default)]
+struct Known {
+    buried: HashSet<ReplicaId>,
+    destroying: BTreeMap<(RangeId, ReplicaId), Option<Span>>,
+}
+
+impl Ledger {
+    /// Reads the records.
+    pub fn open(log: LogEngine) -> Result<Self, Error> {
+        let mut known = Known::default();
+        for (key, _) in log.local_scan(TOMBSTONE)? {
+            let mut reader = Reader::new(key.slice(TOMBSTONE.len()..), "tombstone");
+            known.buried.insert(ReplicaId(read_id(&mut reader)?));
+            reader.end()?;
+        }
+        for (key, value) in log.local_scan(DESTROYING)? {
+            let mut reader = Reader::new(key.slice(DESTROYING.len()..), "intent to destroy");
+            let (range, replica) = (RangeId(read_id(&mut reader)?), ReplicaId(read_id(&mut reader)?));
+            reader.end()?;
+            known.destroying.insert((range, replica), read_span(value)?);
+        }
+        Ok(Self(Arc::new(Inner {
+            log,
+            known: RwLock::new(known),
+        })))
+    }
+
+    /// Whether this replica was destroyed here and must never come back.
+    pub fn buried(&self, replica: ReplicaId) -> bool {
+        self.0.known.read().buried.contains(&replica)
+    }
+
+    /// A range with a replica whose rows in `span` are still being deleted.
+    pub fn destroying_overlaps(&self, span: &Span) -> Option<RangeId> {
+        let known = self.0.known.read();
+        let mut destroying = known.destroying.iter();
+        destroying
+            .find(|(_, held)| held.as_ref().is_some_and(|held| held.overlaps(span)))
+            .map(|((range, _), _)| *range)
+    }
+
+    /// Replicas whose destruction was begun, with what they held, and not finished.
+    pub fn destroying(&self) -> Vec<(RangeId, ReplicaId, Option<Span>)> {
+        let known = self.0.known.read();
+        known
+            .destroying
+            .iter()
+            .map(|((range, replica), span)| (*range, *replica, span.clone()))
+            .collect()
+    }
+
+    /// Buries a replica and records that its rows and log are to go; durable on return.
+    pub(crate) async fn begin(
+        &self,
+        range: RangeId,
+        replica: ReplicaId,
+        span: Option<Span>,
+    ) -> Result<(), Error> {
+        let mut tombstone = BytesMut::with_capacity(9);
+        tombstone.put_u8(VERSION);
+        tombstone.put_u64_le(range.0);
+        let mut intent = BytesMut::with_capacity(16);
+        intent.put_u8(VERSION);
+        intent.put_u8(u8::from(span.is_some()));
+        if let Some(span) = &span {
+            put_short(&mut intent, span.start());
+            put_short(&mut intent, span.end());
+        }
+        let writes = vec![
+            LocalWrite::Put(tombstone_key(replica), tombstone.freeze()),
+            LocalWrite::Put(destroying_key(range, replica), intent.freeze()),
+        ];
+        // Known before it is durable, never the other way round: nobody may revive what is about to be buried.
+        let mut known = self.0.known.write();
+        known.buried.insert(replica);
+        known.destroying.insert((range, replica), span);
+        drop(known);
+        Ok(self.0.log.local_commit(writes).await?)
+    }
+
+    /// Records that nothing of the replica is left but its tombstone; durable on return.
+    pub(crate) async fn finish(&self, range: RangeId, replica: ReplicaId) -> Result<(), Error> {
+        self.0
+            .log
+            .local_commit(vec![LocalWrite::Delete(destroying_key(range, replica))])
+            .await?;
+        self.0.known.write().destroying.remove(&(range, replica));
+        Ok(())
+    }
+}
+
+fn tombstone_key(replica: ReplicaId) -> Bytes {
+    [TOMBSTONE, &replica.0.to_be_bytes()].concat().into()
+}
+
+fn destroying_key(range: RangeId, replica: ReplicaId) -> Bytes {
+    [DESTROYING, &range.0.to_be_bytes(), &replica.0.to_be_bytes()]
+        .concat()
+        .into()
+}
+
+fn read_id(reader: &mut Reader) -> Result<u64, Damage> {
+    Ok(reader.u64()?.swap_bytes())
+}
+
+fn read_span(value: Bytes) -> Result<Option<Span>, Damage> {
+    let mut reader = Reader::new(value, "intent to destroy");
+    let (version, held) = (reader.u8()?, reader.u8()?);
+    if version != VERSION || held > 1 {
+        return Err(reader.damage(format!("version {version}, mark {held}")));
+    }
+    if held == 0 {
+        reader.end()?;
+        return Ok(None);
+    }
+    let (start, end) = (reader.short()?, reader.short()?);
+    let span = Span::new(start, end).map_err(|error| reader.damage(error.to_string()))?;
+    reader.end()?;
+    Ok(Some(span))
+}

@@ -1,0 +1,417 @@
+//! The state machine of a range, as openraft drives it: a thin shell around [`apply`](crate::apply).
+//!
+//! Each entry becomes one engine batch that carries its rows and the range's row with the applied position. The batch is
+//! visible when [`Engine::write`] returns; then [`SharedRange`] is updated, then the proposer is answered. Whatever goes
+//! wrong here is this store's failure, never a write's: the error ends the group, and the process with it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::key::Span;
+use holdfast_common::raft::types::{
+    self, LogId, Membership, Payload, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig,
+};
+use holdfast_common::range::{Descriptor, Epoch};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+
+use crate::apply::{self, BIRTH_INDEX, ChildSeed, Effect, split_outcomes_row};
+use crate::command::Command;
+use crate::damage::Damage;
+use crate::engine::{Batch, Engine, Replacement, View};
+use crate::keys;
+use crate::row::{self, RangeRow};
+use crate::sessions::Sessions;
+use crate::shared::{RangeView, SharedRange};
+use crate::snapshot;
+use crate::state::{Identity, RangeState};
+
+/// What a replica needs from the store that it lives on.
+pub trait RangeHost: Send + Sync + 'static {
+    /// Called before the child's rows are written: stops an uninitialised replica of that id, if one runs, so that it
+    /// can be started anew from them. When this returns no Raft task of it is left.
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Called when the child's rows are visible: starts it. Must not block.
+    fn after_split(&self, child: ChildSeed);
+
+    /// Whether this replica was destroyed on this store and must never come back.
+    fn buried(&self, replica: ReplicaId) -> bool;
+
+    /// Another initialised replica on this store, or one whose rows are still being deleted, that holds part of `span`.
+    fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId>;
+
+    /// Called after the range's bounds or members have changed. Must not block.
+    fn changed(&self, range: RangeId);
+}
+
+/// Where a group born of a split begins: for `LogEngine::group`, and what its replicas have applied at first.
+pub fn birth_log_id() -> LogId {
+    LogId::new_term_index(0, BIRTH_INDEX)
+}
+
+/// Why a replica does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::Error),
+    /// Its rows do not decode.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The range's rows belong to another replica.
+    #[error("the rows of range {range} belong to replica {found}, not to {expected}")]
+    OtherReplica {
+        /// The range.
+        range: RangeId,
+        /// The replica that was to be opened.
+        expected: ReplicaId,
+        /// The one whose rows they are.
+        found: ReplicaId,
+    },
+}
+
+/// A replica's state machine.
+pub struct RangeMachine {
+    identity: Identity,
+    engine: Engine,
+    host: Arc<dyn RangeHost>,
+    shared: SharedRange,
+    /// None until the replica has had its first snapshot.
+    state: Option<RangeState>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// Writes the row of the cluster's first range, over the whole key space, before its group is started and initialised.
+/// Repeating it does no harm as long as the group has applied nothing.
+pub async fn create_first(engine: &Engine, identity: Identity) -> Result<(), crate::engine::Error> {
+    let descriptor = Descriptor {
+        id: identity.range,
+        span: Span::everything(),
+        epoch: Epoch {
+            bounds: 1,
+            membership: 0,
+        },
+        replicas: Vec::new(),
+    };
+    let state = RangeState {
+        identity,
+        descriptor: Arc::new(descriptor),
+        last_revision: Default::default(),
+        size_bytes: 0,
+        keys: 0,
+        sessions: Sessions::default(),
+    };
+    let row = row::encode(&state, None, &StoredMembership::default());
+    let mut batch = Batch::with_capacity(1);
+    batch.put(range_row_key(identity.range), row);
+    engine.write(batch);
+    engine.persist().await
+}
+
+impl RangeMachine {
+    /// Opens a replica from its rows. Without any it is uninitialised: it applies nothing but a snapshot.
+    pub async fn open(
+        identity: Identity,
+        engine: Engine,
+        host: Arc<dyn RangeHost>,
+    ) -> Result<Self, OpenError> {
+        let mut machine = Self {
+            identity,
+            engine,
+            host,
+            shared: SharedRange::default(),
+            state: None,
+            applied: None,
+            membership: StoredMembership::default(),
+        };
+        let view = machine.engine.view().await?;
+        machine.load(&view)?;
+        Ok(machine)
+    }
+
+    /// What others may see of it.
+    pub fn shared(&self) -> SharedRange {
+        self.shared.clone()
+    }
+
+    fn load(&mut self, view: &View) -> Result<(), OpenError> {
+        let range = self.identity.range;
+        let Some(stored) = view.get(&keys::range_row(range))? else {
+            return Ok(());
+        };
+        let row = RangeRow::decode(stored)?;
+        if row.replica != self.identity.replica {
+            let (expected, found) = (self.identity.replica, row.replica);
+            return Err(OpenError::OtherReplica {
+                range,
+                expected,
+                found,
+            });
+        }
+        let mut outcomes = Vec::new();
+        for stored in view.rows(&keys::all_outcomes(range)) {
+            let (key, value) = stored?;
+            let index =
+                keys::index_of_outcomes(&key).ok_or_else(|| Damage::new("outcome row", "not its key"))?;
+            outcomes.push((index, value));
+        }
+        let sessions = Sessions::rebuild(row.floors.iter().copied(), outcomes)?;
+        self.applied = row.applied;
+        self.membership = row.membership.clone();
+        let state = row.into_state(range, self.identity.store, sessions);
+        state.validate().map_err(|why| Damage::new("range state", why))?;
+        self.shared.set(view_of(&state, self.applied));
+        self.state = Some(state);
+        Ok(())
+    }
+
+    async fn apply_entry(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
+        let log_id = entry.log_id;
+        let answer = match entry.payload {
+            Payload::Blank => {
+                self.finish(log_id, Batch::with_capacity(1))?;
+                Bytes::new()
+            }
+            Payload::Membership(membership) => {
+                self.apply_membership(log_id, membership)?;
+                Bytes::new()
+            }
+            Payload::Normal(types::Command(command)) => {
+                let command = Command::decode(&command)?;
+                let answer = self.apply_command(log_id, &command).await?;
+                if responder.is_some() {
+                    answer.encode()
+                } else {
+                    Bytes::new()
+                }
+            }
+        };
+        if let Some(responder) = responder {
+            responder.send(types::Answer(answer));
+        }
+        Ok(())
+    }
+
+    async fn apply_command(&mut self, log_id: LogId, command: &Command) -> io::Result<apply::Answer> {
+        let state = self.state.as_mut().ok_or_else(|| uninitialised(self.identity))?;
+        let applied = apply::apply(state, log_id.index, command, &self.engine).map_err(io::Error::other)?;
+        let mut effects = applied.effects.into_iter();
+        match effects.next() {
+            None => self.finish(log_id, applied.rows)?,
+            Some(Effect::Split(child)) => self.split(log_id, applied.rows, *child).await?,
+        }
+        Ok(applied.answer)
+    }
+
+    fn apply_membership(&mut self, log_id: LogId, membership: Membership) -> io::Result<()> {
+        let state = self.state.as_mut().ok_or_else(|| uninitialised(self.identity))?;
+        let mut descriptor = Descriptor::clone(&state.descriptor);
+        descriptor.replicas = row::replicas(&membership);
+        descriptor.epoch.membership = log_id.index;
+        state.descriptor = Arc::new(descriptor);
+        self.membership = StoredMembership::new(Some(log_id), membership);
+        self.finish(log_id, Batch::with_capacity(1))?;
+        self.host.changed(self.identity.range);
+        Ok(())
+    }
+
+    /// Both ranges' rows go into one batch, so that no crash can leave a gap or an overlap between them.
+    async fn split(&mut self, log_id: LogId, mut rows: Batch, child: ChildSeed) -> io::Result<()> {
+        let replica = child.replica().filter(|replica| !self.host.buried(*replica));
+        let (Some(_), Some(state)) = (replica, &child.state) else {
+            return self.split_without_child(log_id, &child).await;
+        };
+        self.host.before_split(&child).await?;
+        let born = birth_log_id();
+        let membership = StoredMembership::new(Some(born), row::membership_of(&state.descriptor.replicas));
+        rows.put(
+            range_row_key(child.descriptor.id),
+            row::encode(state, Some(born), &membership),
+        );
+        if let Some((key, outcomes)) = split_outcomes_row(state) {
+            rows.put(Bytes::copy_from_slice(&key), outcomes);
+        }
+        self.finish(log_id, rows)?;
+        self.host.changed(self.identity.range);
+        self.host.after_split(child);
+        Ok(())
+    }
+
+    /// The child's replica here came and went before this replica got to the split, or was never meant to be: the right
+    /// part's rows have no owner on this store. They go together with the change of bounds.
+    async fn split_without_child(&mut self, log_id: LogId, child: &ChildSeed) -> io::Result<()> {
+        let (key, row) = self.row_at(log_id)?;
+        let intervals = vec![
+            keys::range_row_interval(self.identity.range),
+            keys::records(&child.descriptor.span),
+        ];
+        let rows = Box::new(std::iter::once(Ok((key, row))));
+        self.engine.replace(Replacement { intervals, rows }).await?;
+        self.publish(log_id);
+        self.host.changed(self.identity.range);
+        Ok(())
+    }
+
+    /// Writes an entry's rows with the range's own, and makes the new state known.
+    fn finish(&mut self, log_id: LogId, mut rows: Batch) -> io::Result<()> {
+        let (key, row) = self.row_at(log_id)?;
+        rows.put(key, row);
+        self.engine.write(rows);
+        self.publish(log_id);
+        Ok(())
+    }
+
+    fn row_at(&self, log_id: LogId) -> io::Result<(Bytes, Bytes)> {
+        let state = self.state.as_ref().ok_or_else(|| uninitialised(self.identity))?;
+        Ok((
+            range_row_key(self.identity.range),
+            row::encode(state, Some(log_id), &self.membership),
+        ))
+    }
+
+    fn publish(&mut self, log_id: LogId) {
+        self.applied = Some(log_id);
+        if let Some(state) = &self.state {
+            self.shared.update(|view| refresh(view, state, log_id));
+        }
+    }
+
+    /// The range as it stands, in a view that may be spooled into a file.
+    async fn current_snapshot(&self) -> io::Result<Option<Snapshot>> {
+        take_snapshot(&self.engine, self.identity.range).await
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for RangeMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotTaker;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Entries>(&mut self, mut entries: Entries) -> Result<(), io::Error>
+    where
+        Entries: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        while let Some(entry) = entries.next().await {
+            self.engine.admit().await;
+            self.apply_entry(entry?).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotTaker {
+        SnapshotTaker {
+            engine: self.engine.clone(),
+            range: self.identity.range,
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
+        let SnapshotData::Staged(path) = data else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a snapshot is installed from a file",
+            ));
+        };
+        let old_span = self.state.as_ref().map(|state| state.descriptor.span.clone());
+        snapshot::install(&self.engine, &*self.host, self.identity, meta, &path, old_span).await?;
+        let view = self.engine.view().await?;
+        self.load(&view).map_err(io::Error::other)?;
+        self.host.changed(self.identity.range);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        self.current_snapshot().await
+    }
+}
+
+/// Builds the snapshots that let openraft purge the log.
+pub struct SnapshotTaker {
+    engine: Engine,
+    range: RangeId,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotTaker {
+    type SnapshotData = SnapshotData;
+
+    /// Nothing is copied: the data itself is the snapshot. But it must be on disk before the log behind it may go, and
+    /// that the sync is for.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let snapshot = take_snapshot(&self.engine, self.range).await?;
+        self.engine.persist().await?;
+        snapshot.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nothing has been applied yet"))
+    }
+}
+
+/// The range as of now. Position and content come from the same view, so they agree.
+async fn take_snapshot(engine: &Engine, range: RangeId) -> io::Result<Option<Snapshot>> {
+    let view = engine.view().await?;
+    let Some(stored) = view.get(&keys::range_row(range))? else {
+        return Ok(None);
+    };
+    let row = RangeRow::decode(stored.clone())?;
+    if row.applied.is_none() {
+        return Ok(None);
+    }
+    let meta = SnapshotMeta {
+        last_log_id: row.applied,
+        last_membership: row.membership.clone(),
+    };
+    let spool = snapshot::ViewSpool::new(view, range, stored, row.span);
+    Ok(Some(Snapshot {
+        meta,
+        snapshot: SnapshotData::Local(Arc::new(spool)),
+    }))
+}
+
+fn range_row_key(range: RangeId) -> Bytes {
+    Bytes::copy_from_slice(&keys::range_row(range))
+}
+
+fn view_of(state: &RangeState, applied: Option<LogId>) -> RangeView {
+    RangeView {
+        descriptor: Some(state.descriptor.clone()),
+        applied,
+        last_revision: state.last_revision,
+        size_bytes: state.size_bytes,
+        keys: state.keys,
+    }
+}
+
+/// As [`view_of`], without touching what has not changed.
+fn refresh(view: &mut RangeView, state: &RangeState, applied: LogId) {
+    if !view
+        .descriptor
+        .as_ref()
+        .is_some_and(|known| Arc::ptr_eq(known, &state.descriptor))
+    {
+        view.descriptor = Some(state.descriptor.clone());
+    }
+    view.applied = Some(applied);
+    view.last_revision = state.last_revision;
+    view.size_bytes = state.size_bytes;
+    view.keys = state.keys;
+}
+
+fn uninitialised(identity: Identity) -> io::Error {
+    let Identity {
+        range,
+        replica,
+        store: StoreId(_),
+    } = identity;
+    io::Error::other(format!(
+        "replica {replica} of range {range} has an entry to apply and no snapshot"
+    ))
+}
+
+#[cfg(test)]
+#[path = "machine_test.rs"]
+mod tests;

@@ -1,0 +1,467 @@
+//! At most once: the outcomes of recent writes, remembered in the replicated state.
+//!
+//! A write is named by its session and sequence number. Its first application is remembered; a second one gets the same
+//! outcome and changes nothing. The session says below which number all its writes are finished, and their outcomes are
+//! forgotten; a late copy of one is refused ([`Admission::Retired`]), never applied (RIFL, Lee et al., SOSP 2015).
+//!
+//! Outcomes are kept on disk as one row for each entry, deleted once all of them are forgotten; floors are kept in the
+//! range's row. Every decision here derives from entries alone, so that all replicas remember the same; what is rebuilt
+//! from disk equals what was in memory.
+//!
+//! Bounds: [`MAX_OUTCOMES`] outcomes, beyond which the oldest entry's are forgotten and their sessions' floors raised;
+//! [`MAX_SESSIONS`] sessions, beyond which those idle for [`SESSION_IDLE_MS`], else the one idle longest, are forgotten
+//! whole. The latter opens a door for a copy of a write that outlives its session by so much; a router's deadlines end
+//! it an hour earlier.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use holdfast_common::ids::SessionId;
+use holdfast_common::proto::kv::WriteOutcome;
+use holdfast_common::revision::Revision;
+
+use crate::codec::Reader;
+use crate::damage::Damage;
+
+/// Most outcomes remembered for a range.
+pub const MAX_OUTCOMES: usize = 16_384;
+/// Most sessions remembered for a range.
+pub const MAX_SESSIONS: usize = 256;
+/// A session that wrote nothing for so long, by the range's revisions, makes room for others; milliseconds.
+pub const SESSION_IDLE_MS: u64 = 60 * 60 * 1000;
+
+const ROW_VERSION: u8 = 1;
+const OUTCOME_BYTES: usize = 25;
+const FLOOR_BYTES: usize = 32;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    sessions: BTreeMap<SessionId, Session>,
+    /// The outcomes of each entry that has live ones.
+    entries: BTreeMap<u64, EntryOutcomes>,
+    outcomes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Session {
+    floor: u64,
+    /// The entry that made this session known. Outcomes of earlier entries belong to a session of the same name that was
+    /// forgotten.
+    since: u64,
+    /// When it last wrote, milliseconds, by the range's revisions.
+    used_ms: u64,
+    outcomes: BTreeMap<u64, Remembered>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Remembered {
+    index: u64,
+    outcome: WriteOutcome,
+}
+
+#[derive(Clone, Debug, Default)]
+struct EntryOutcomes {
+    live: usize,
+    /// In no order that matters; may name outcomes that are forgotten.
+    writes: Vec<(SessionId, u64)>,
+}
+
+/// What may be done with a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is new: apply it and remember the outcome.
+    New,
+    /// It was applied, with this outcome.
+    Repeated(WriteOutcome),
+    /// Its session declared it finished.
+    Retired,
+}
+
+/// A session as the range's row holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// The session.
+    pub session: SessionId,
+    /// Every write below is finished.
+    pub floor: u64,
+    /// The entry that made the session known.
+    pub since: u64,
+    /// When it last wrote, milliseconds.
+    pub used_ms: u64,
+}
+
+impl PartialEq for Sessions {
+    /// The rest is derived from the sessions.
+    fn eq(&self, other: &Self) -> bool {
+        self.sessions == other.sessions
+    }
+}
+
+impl Sessions {
+    /// Decides about a write of the entry at `index`. `forgotten` receives the entries that have no live outcome left.
+    ///
+    /// A session cannot declare the very write that carries the declaration finished.
+    pub fn admit(
+        &mut self,
+        write: WriteName,
+        index: u64,
+        now_ms: u64,
+        forgotten: &mut Vec<u64>,
+    ) -> Admission {
+        if !write.session.is_some() {
+            return Admission::New;
+        }
+        if write.sequence == u64::MAX {
+            return Admission::Retired; // No floor could ever pass it.
+        }
+        if !self.sessions.contains_key(&write.session) {
+            self.make_room_for_session(now_ms, forgotten);
+            let session = Session {
+                floor: 0,
+                since: index,
+                used_ms: now_ms,
+                outcomes: BTreeMap::new(),
+            };
+            self.sessions.insert(write.session, session);
+        }
+        let Some(session) = self.sessions.get_mut(&write.session) else {
+            return Admission::New;
+        };
+        session.used_ms = session.used_ms.max(now_ms);
+        let floor = write.finished_below.min(write.sequence);
+        if floor > session.floor {
+            session.floor = floor;
+            self.forget_below(write.session, floor, forgotten);
+        }
+        let Some(session) = self.sessions.get(&write.session) else {
+            return Admission::New;
+        };
+        match session.outcomes.get(&write.sequence) {
+            Some(remembered) => Admission::Repeated(remembered.outcome),
+            None if write.sequence < session.floor => Admission::Retired,
+            None => Admission::New,
+        }
+    }
+
+    /// Remembers the outcome of a write that [`Self::admit`] found new.
+    pub fn remember(
+        &mut self,
+        write: WriteName,
+        index: u64,
+        outcome: WriteOutcome,
+        forgotten: &mut Vec<u64>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&write.session) else {
+            return;
+        };
+        session
+            .outcomes
+            .insert(write.sequence, Remembered { index, outcome });
+        let entry = self.entries.entry(index).or_default();
+        entry.live += 1;
+        entry.writes.push((write.session, write.sequence));
+        self.outcomes += 1;
+        while self.outcomes > MAX_OUTCOMES && self.forget_oldest(index, forgotten) {}
+    }
+
+    /// The row of the entry at `index`, if it has live outcomes.
+    pub fn row(&self, index: u64) -> Option<Bytes> {
+        let entry = self.entries.get(&index)?;
+        let outcomes = entry.writes.iter().filter_map(|(id, sequence)| {
+            let remembered = self.sessions.get(id)?.outcomes.get(sequence)?;
+            (remembered.index == index).then_some((*id, *sequence, remembered.outcome))
+        });
+        Some(encode_row(entry.writes.len(), outcomes))
+    }
+
+    /// Every live outcome in one row: how a range born of a split takes them over.
+    pub fn whole_row(&self) -> Option<Bytes> {
+        let all = self.sessions.iter().flat_map(|(id, session)| {
+            session
+                .outcomes
+                .iter()
+                .map(|(sequence, remembered)| (*id, *sequence, remembered.outcome))
+        });
+        (self.outcomes > 0).then(|| encode_row(self.outcomes, all))
+    }
+
+    /// The same sessions and outcomes, as if the entry at `index` had made them all.
+    pub fn reborn(&self, index: u64) -> Self {
+        let mut reborn = self.clone();
+        reborn.entries.clear();
+        let mut entry = EntryOutcomes {
+            live: self.outcomes,
+            writes: Vec::with_capacity(self.outcomes),
+        };
+        for (id, session) in &mut reborn.sessions {
+            session.since = session.since.min(index);
+            for (sequence, remembered) in &mut session.outcomes {
+                remembered.index = index;
+                entry.writes.push((*id, *sequence));
+            }
+        }
+        if entry.live > 0 {
+            reborn.entries.insert(index, entry);
+        }
+        reborn
+    }
+
+    /// The sessions for the range's row, ordered by id.
+    pub fn floors(&self) -> impl ExactSizeIterator<Item = Floor> + '_ {
+        self.sessions.iter().map(|(id, session)| Floor {
+            session: *id,
+            floor: session.floor,
+            since: session.since,
+            used_ms: session.used_ms,
+        })
+    }
+
+    /// Rebuilds the state from the floors and from the outcome rows, each with its index.
+    pub fn rebuild(
+        floors: impl IntoIterator<Item = Floor>,
+        rows: impl IntoIterator<Item = (u64, Bytes)>,
+    ) -> Result<Self, Damage> {
+        let mut sessions = Self::default();
+        for Floor {
+            session,
+            floor,
+            since,
+            used_ms,
+        } in floors
+        {
+            sessions.sessions.insert(
+                session,
+                Session {
+                    floor,
+                    since,
+                    used_ms,
+                    outcomes: BTreeMap::new(),
+                },
+            );
+        }
+        for (index, row) in rows {
+            sessions.load_row(index, row)?;
+        }
+        Ok(sessions)
+    }
+
+    fn load_row(&mut self, index: u64, row: Bytes) -> Result<(), Damage> {
+        for (id, sequence, outcome) in decode_row(row)? {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            if sequence < session.floor || index < session.since {
+                continue;
+            }
+            session.outcomes.insert(sequence, Remembered { index, outcome });
+            let entry = self.entries.entry(index).or_default();
+            entry.live += 1;
+            entry.writes.push((id, sequence));
+            self.outcomes += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_below(&mut self, id: SessionId, floor: u64, forgotten: &mut Vec<u64>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        while let Some(first) = session.outcomes.first_entry() {
+            if *first.key() >= floor {
+                break;
+            }
+            let index = first.remove().index;
+            self.outcomes -= 1;
+            release(&mut self.entries, index, forgotten);
+        }
+    }
+
+    /// Forgets the oldest entry's outcomes, unless it is the present one. Its sessions can't repeat those writes any more.
+    fn forget_oldest(&mut self, present: u64, forgotten: &mut Vec<u64>) -> bool {
+        let Some((&oldest, entry)) = self.entries.first_key_value() else {
+            return false;
+        };
+        if oldest == present {
+            return false;
+        }
+        for (id, sequence) in entry.writes.clone() {
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            let live = session
+                .outcomes
+                .get(&sequence)
+                .is_some_and(|remembered| remembered.index == oldest);
+            if live {
+                session.floor = sequence + 1;
+                self.forget_below(id, sequence + 1, forgotten);
+            }
+        }
+        true
+    }
+
+    fn make_room_for_session(&mut self, now_ms: u64, forgotten: &mut Vec<u64>) {
+        if self.sessions.len() < MAX_SESSIONS {
+            return;
+        }
+        let idle = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.used_ms + SESSION_IDLE_MS <= now_ms);
+        let mut leaving: Vec<SessionId> = idle.map(|(id, _)| *id).collect();
+        if leaving.is_empty() {
+            let longest = self
+                .sessions
+                .iter()
+                .min_by_key(|(id, session)| (session.used_ms, **id));
+            leaving.extend(longest.map(|(id, _)| *id));
+        }
+        for id in leaving {
+            self.forget_below(id, u64::MAX, forgotten);
+            self.sessions.remove(&id);
+        }
+    }
+
+    /// What holds of every table.
+    pub fn validate(&self) -> Result<(), String> {
+        let mut live: BTreeMap<u64, usize> = BTreeMap::new();
+        for (id, session) in &self.sessions {
+            for (sequence, remembered) in &session.outcomes {
+                if *sequence < session.floor || remembered.index < session.since {
+                    return Err(format!(
+                        "session {id}: outcome {sequence} should have been forgotten"
+                    ));
+                }
+                *live.entry(remembered.index).or_default() += 1;
+            }
+        }
+        let counted: BTreeMap<u64, usize> = self
+            .entries
+            .iter()
+            .map(|(index, entry)| (*index, entry.live))
+            .collect();
+        if live != counted || live.values().sum::<usize>() != self.outcomes {
+            return Err("outcomes are miscounted".into());
+        }
+        Ok(())
+    }
+}
+
+/// The name of a write, and what its session says with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteName {
+    /// The session; none for a write that is not remembered.
+    pub session: SessionId,
+    /// Its number.
+    pub sequence: u64,
+    /// Every write of the session below is finished.
+    pub finished_below: u64,
+}
+
+/// One outcome of the entry at `index` is gone.
+fn release(entries: &mut BTreeMap<u64, EntryOutcomes>, index: u64, forgotten: &mut Vec<u64>) {
+    if let Some(entry) = entries.get_mut(&index) {
+        entry.live -= 1;
+        if entry.live == 0 {
+            entries.remove(&index);
+            forgotten.push(index);
+        }
+    }
+}
+
+fn encode_row(most: usize, outcomes: impl Iterator<Item = (SessionId, u64, WriteOutcome)>) -> Bytes {
+    let mut row = BytesMut::with_capacity(1 + OUTCOME_BYTES * most);
+    row.put_u8(ROW_VERSION);
+    for (session, sequence, outcome) in outcomes {
+        let (kind, revision) = match outcome {
+            WriteOutcome::Created(revision) => (1, revision),
+            WriteOutcome::Replaced(revision) => (2, revision),
+            WriteOutcome::Deleted(revision) => (3, revision),
+            WriteOutcome::WasAbsent => (4, Revision::ZERO),
+            WriteOutcome::ConditionFailed(None) => (5, Revision::ZERO),
+            WriteOutcome::ConditionFailed(Some(revision)) => (6, revision),
+        };
+        row.put_u64_le(session.0);
+        row.put_u64_le(sequence);
+        row.put_u8(kind);
+        row.put_u64_le(revision.0);
+    }
+    row.freeze()
+}
+
+fn decode_row(row: Bytes) -> Result<Vec<(SessionId, u64, WriteOutcome)>, Damage> {
+    let mut outcomes = Vec::with_capacity(row.len() / OUTCOME_BYTES);
+    let mut reader = Reader::new(row, "outcome row");
+    let version = reader.u8()?;
+    if version != ROW_VERSION {
+        return Err(reader.damage(format!("version {version}")));
+    }
+    while !reader.is_empty() {
+        let (session, sequence, kind, revision) = (
+            SessionId(reader.u64()?),
+            reader.u64()?,
+            reader.u8()?,
+            Revision(reader.u64()?),
+        );
+        let outcome = match kind {
+            1 => WriteOutcome::Created(revision),
+            2 => WriteOutcome::Replaced(revision),
+            3 => WriteOutcome::Deleted(revision),
+            4 => WriteOutcome::WasAbsent,
+            5 => WriteOutcome::ConditionFailed(None),
+            6 => WriteOutcome::ConditionFailed(Some(revision)),
+            other => return Err(reader.damage(format!("outcome {other}"))),
+        };
+        outcomes.push((session, sequence, outcome));
+    }
+    Ok(outcomes)
+}
+
+/// Bytes that so many sessions take in a range's row.
+pub(crate) fn floors_len(count: usize) -> usize {
+    2 + FLOOR_BYTES * count
+}
+
+/// Appends the sessions to a range's row.
+pub(crate) fn put_floors(buffer: &mut BytesMut, floors: impl ExactSizeIterator<Item = Floor>) {
+    debug_assert!(floors.len() <= MAX_SESSIONS);
+    buffer.put_u16_le(floors.len() as u16);
+    for Floor {
+        session,
+        floor,
+        since,
+        used_ms,
+    } in floors
+    {
+        buffer.put_u64_le(session.0);
+        buffer.put_u64_le(floor);
+        buffer.put_u64_le(since);
+        buffer.put_u64_le(used_ms);
+    }
+}
+
+/// Reads the sessions of a range's row.
+pub(crate) fn read_floors(reader: &mut Reader) -> Result<Vec<Floor>, Damage> {
+    let count = reader.u16()? as usize;
+    let mut floors = Vec::with_capacity(reader.capacity(count, FLOOR_BYTES));
+    for _ in 0..count {
+        let (session, floor, since, used_ms) = (
+            SessionId(reader.u64()?),
+            reader.u64()?,
+            reader.u64()?,
+            reader.u64()?,
+        );
+        floors.push(Floor {
+            session,
+            floor,
+            since,
+            used_ms,
+        });
+    }
+    Ok(floors)
+}
+
+#[cfg(test)]
+#[path = "sessions_test.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+//! What others may know about a replica while it applies: the host checks epochs and spans against it, heartbeats report
+//! it. Updated after an entry's rows are visible and before anyone is answered.
+
+use std::fmt;
+use std::sync::Arc;
+
+use holdfast_common::raft::types::LogId;
+use holdfast_common::range::Descriptor;
+use holdfast_common::revision::Revision;
+use parking_lot::{RwLock, RwLockReadGuard};
+
+/// A replica as of the last entry that it applied. Cheap to clone; all clones see the same.
+#[derive(Clone, Default)]
+pub struct SharedRange(Arc<RwLock<RangeView>>);
+
+/// See [`SharedRange`].
+#[derive(Clone, Debug, Default)]
+pub struct RangeView {
+    /// The range; none until the replica has had its first snapshot.
+    pub descriptor: Option<Arc<Descriptor>>,
+    /// The last applied entry.
+    pub applied: Option<LogId>,
+    /// The largest revision that the range has given. Nothing expires before its milliseconds, whatever the clock says.
+    pub last_revision: Revision,
+    /// Bytes of keys and records, about.
+    pub size_bytes: u64,
+    /// Rows, about.
+    pub keys: u64,
+}
+
+impl SharedRange {
+    /// The present state, for a check that takes no time: applying waits while the guard is held, so never hold it across
+    /// an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, RangeView> {
+        self.0.read()
+    }
+
+    /// A copy of the present state.
+    pub fn get(&self) -> RangeView {
+        self.0.read().clone()
+    }
+
+    /// The range; none until the replica has had its first snapshot.
+    pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
+        self.0.read().descriptor.clone()
+    }
+
+    pub(crate) fn set(&self, view: RangeView) {
+        *self.0.write() = view;
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RangeView)) {
+        change(&mut self.0.write());
+    }
+}
+
+impl fmt::Debug for SharedRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.read().fmt(f)
+    }
+}

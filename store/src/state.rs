@@ -1,0 +1,55 @@
+//! A range's replicated state: what applying an entry reads and changes beside the rows themselves. The same on every
+//! replica that has applied the same entries, but for `replica` and `store`.
+
+use std::sync::Arc;
+
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::range::Descriptor;
+use holdfast_common::revision::Revision;
+
+use crate::sessions::Sessions;
+
+/// Which replica of which range, on which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The range.
+    pub range: RangeId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The store that it lives on.
+    pub store: StoreId,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangeState {
+    /// The replica whose state this is.
+    pub identity: Identity,
+    /// Bounds, epoch and members.
+    pub descriptor: Arc<Descriptor>,
+    /// The largest revision given.
+    pub last_revision: Revision,
+    /// Bytes of keys and records, about.
+    pub size_bytes: u64,
+    /// Rows, about.
+    pub keys: u64,
+    /// Outcomes of recent writes.
+    pub sessions: Sessions,
+}
+
+impl RangeState {
+    /// What holds of every state; a violation is a bug or damage.
+    pub fn validate(&self) -> Result<(), String> {
+        let descriptor = &self.descriptor;
+        if descriptor.id != self.identity.range {
+            return Err(format!(
+                "descriptor of range {} in range {}",
+                descriptor.id, self.identity.range
+            ));
+        }
+        if !descriptor.replicas.is_sorted_by(|a, b| a.id < b.id) {
+            return Err("replicas are not ordered by id".into());
+        }
+        self.sessions.validate()
+    }
+}
