@@ -256,3 +256,7 @@ fn advance(batch: &mut VecDeque<Bytes>, mut written: usize) {
         batch.pop_front();
     }
 }
+
+#[cfg(test)]
+#[path = "outbound_test.rs"]
+mod tests;

@@ -12,9 +12,9 @@ use super::link::{Ending, Link};
 use super::pending::{Entry, NewCall, Pending, Waiter};
 use super::{Lane, Shared};
 use crate::clock::{self, Instant};
-use crate::net::conn::{Endpoint, Wire};
-use crate::net::error::{CloseReason, Error, ErrorCode};
-use crate::net::frame::{Frame, FrameHeader, FrameKind};
+use crate::net::conn::Wire;
+use crate::net::error::{CloseReason, Error};
+use crate::net::frame::{FrameHeader, FrameKind};
 use crate::net::hello::PeerInfo;
 use crate::net::outbound::PushError;
 
@@ -24,26 +24,28 @@ const CONTROL_BYTES: usize = 1 << 20;
 /// The calling side of one connection.
 #[derive(Debug)]
 pub(super) struct ClientConn {
-    wire: Wire,
+    pub(super) wire: Wire,
     addr: Arc<str>,
     lane: Lane,
-    shared: Arc<Shared>,
-    table: Mutex<Table>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) table: Mutex<Table>,
     /// Tells the watch over deadlines that its alarm is earlier now.
     alarm_moved: Notify,
 }
 
+/// Its calls.
 #[derive(Debug)]
-struct Table {
-    phase: Phase,
-    pending: Pending,
+pub(super) struct Table {
+    pub(super) phase: Phase,
+    pub(super) pending: Pending,
     /// Calls made before the connection stands, in order.
     unsent: VecDeque<Unsent>,
     unsent_bytes: usize,
 }
 
+/// How far it is.
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// Being dialed. The error is set when that failed.
     Opening { failed: Option<Error> },
     /// Calls can be sent.
@@ -238,7 +240,8 @@ impl ClientConn {
                 .outbound
                 .push(&self.request_header(id, method, deadline), body, bound);
         }
-        if table.unsent_bytes >= bound {
+        // Calls that are given up stay among the unsent, so their number has a bound of its own.
+        if table.unsent_bytes >= bound || table.unsent.len() >= self.shared.config.max_calls {
             return Err(PushError::Full);
         }
         table.unsent_bytes += body.len();
@@ -303,7 +306,7 @@ impl ClientConn {
     }
 
     /// Closes a connection that the peer said goodbye on when nothing waits for an answer any more.
-    fn leave_when_idle(&self) {
+    pub(super) fn leave_when_idle(&self) {
         let idle = {
             let table = self.table.lock();
             matches!(table.phase, Phase::Leaving { .. }) && table.pending.len() == 0
@@ -311,103 +314,6 @@ impl ClientConn {
         if idle {
             self.close(CloseReason::PeerLeft);
         }
-    }
-}
-
-impl ClientConn {
-    /// The peer answered: a response, an error, or the end of a stream.
-    fn answered(&self, id: u64, tell: impl FnOnce(Waiter)) {
-        let (entry, leaving) = {
-            let mut table = self.table.lock();
-            (
-                table.pending.remove(id),
-                matches!(table.phase, Phase::Leaving { .. }),
-            )
-        };
-        // A call that was given up at its deadline is gone: its answer is late.
-        if let Some(entry) = entry {
-            tell(entry.waiter);
-        }
-        if leaving {
-            self.leave_when_idle();
-        }
-    }
-
-    fn stream_begins(&self, id: u64) {
-        let inbox = match self.table.lock().pending.get_mut(id) {
-            Some(Entry {
-                waiter: Waiter::Stream(inbox),
-                deadline,
-            }) => {
-                *deadline = None;
-                Some(inbox.clone())
-            }
-            _ => None,
-        };
-        match inbox {
-            Some(inbox) => inbox.begin(),
-            // Given up before it began (a cancel may have come too early to be understood), or a call, which has no
-            // use for a stream.
-            None => {
-                self.wire.push(FrameKind::Cancel, id, Bytes::new());
-                self.answered(id, Waiter::complete);
-            }
-        }
-    }
-
-    fn stream_item(&self, id: u64, body: Bytes) -> Result<(), CloseReason> {
-        let inbox = match self.table.lock().pending.get_mut(id) {
-            Some(Entry {
-                waiter: Waiter::Stream(inbox),
-                deadline: None,
-            }) => inbox.clone(),
-            Some(_) => return Err(CloseReason::Unexpected("an item of what is no stream")),
-            // Cancelled; the peer will know soon.
-            None => return Ok(()),
-        };
-        inbox
-            .item(body)
-            .map_err(|_| CloseReason::Unexpected("more of a stream than was granted"))
-    }
-
-    fn remote_error(&self, header: &FrameHeader, body: &[u8]) -> Error {
-        match ErrorCode::decode(body) {
-            (ErrorCode::WrongCluster, _) => Error::WrongCluster {
-                ours: self.shared.cluster.get(),
-                theirs: header.cluster_id,
-            },
-            (code, message) => Error::Remote { code, message },
-        }
-    }
-
-    fn goodbye(&self) {
-        {
-            let mut table = self.table.lock();
-            if let Phase::Open { since, .. } = table.phase {
-                table.phase = Phase::Leaving { since };
-            }
-        }
-        self.leave_when_idle();
-    }
-}
-
-impl Endpoint for ClientConn {
-    fn frame(&self, frame: Frame) -> Result<(), CloseReason> {
-        let Frame { header, body } = &frame;
-        let id = header.request_id;
-        match header.kind {
-            FrameKind::Response => self.answered(id, |waiter| waiter.finish(Ok(frame.body))),
-            FrameKind::Error => {
-                let error = self.remote_error(header, body);
-                self.answered(id, |waiter| waiter.finish(Err(error)));
-            }
-            FrameKind::StreamStart => self.stream_begins(id),
-            FrameKind::StreamItem => self.stream_item(id, frame.body)?,
-            FrameKind::StreamEnd => self.answered(id, Waiter::complete),
-            FrameKind::Goodbye => self.goodbye(),
-            _ => self.wire.common_frame(&frame)?,
-        }
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The calling side: a pool of connections, one for each address and [`Lane`], made when first needed.
 
+mod answers;
 mod backoff;
 mod conn;
 mod dial;

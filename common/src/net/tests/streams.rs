@@ -10,6 +10,15 @@ async fn open(server: &mut Running, client: &Client) -> (ResponseStream, StreamR
 
 #[tokio::test]
 async fn items_arrive_in_order_and_then_the_end() {
+    a_stream_of_several_windows().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items_arrive_in_order_on_many_threads() {
+    a_stream_of_several_windows().await;
+}
+
+async fn a_stream_of_several_windows() {
     let mut server = Running::start().await;
     let client = client();
     let (mut reader, mut writer) = open(&mut server, &client).await;
