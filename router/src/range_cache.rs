@@ -36,7 +36,10 @@ pub(crate) struct Route {
 impl Route {
     /// What a request names to have its epoch checked.
     pub(crate) fn target(&self) -> Target {
-        Target { range: self.descriptor.id, bounds: self.descriptor.epoch.bounds }
+        Target {
+            range: self.descriptor.id,
+            bounds: self.descriptor.epoch.bounds,
+        }
     }
 }
 
@@ -52,15 +55,25 @@ pub(crate) struct RangeCache {
 impl RangeCache {
     /// The route for `key`.
     pub(crate) fn lookup(&self, key: &[u8]) -> Option<&Arc<Route>> {
-        let (_, route) = self.routes.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        let (_, route) = self
+            .routes
+            .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()?;
         route.span.contains(key).then_some(route)
     }
 
     /// The route for the keys just before `end`, which is exclusive and empty for the end of the key space: where a
     /// reverse scan begins.
     pub(crate) fn lookup_before(&self, end: &[u8]) -> Option<&Arc<Route>> {
-        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
-        let (_, route) = self.routes.range::<[u8], _>((Bound::Unbounded, upper)).next_back()?;
+        let upper = if end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(end)
+        };
+        let (_, route) = self
+            .routes
+            .range::<[u8], _>((Bound::Unbounded, upper))
+            .next_back()?;
         let reaches = route.span.end().is_empty() || (!end.is_empty() && &route.span.end()[..] >= end);
         reaches.then_some(route)
     }
@@ -88,12 +101,17 @@ impl RangeCache {
         for old in self.overlapping(&descriptor.span) {
             let age = age(&old.descriptor, &descriptor);
             if age == Age::Same && leader.is_some() && leader != old.leader {
-                self.put(Route { leader, ..Route::clone(&old) });
+                self.put(Route {
+                    leader,
+                    ..Route::clone(&old)
+                });
                 changed = true;
             }
             if age == Age::Older {
                 self.cut_out(&old, &descriptor.span);
-                let leader = leader.or(old.leader).filter(|store| descriptor.replica_on(*store).is_some());
+                let leader = leader
+                    .or(old.leader)
+                    .filter(|store| descriptor.replica_on(*store).is_some());
                 let piece = old.span.intersection(&descriptor.span);
                 changed |= self.put_piece(piece, &descriptor, leader);
             }
@@ -112,13 +130,19 @@ impl RangeCache {
     /// Notes that `leader` leads `range`, as far as the routes in `span` go. Returns whether that is news.
     pub(crate) fn set_leader(&mut self, range: RangeId, span: &Span, leader: StoreId) -> bool {
         self.update_leader(range, span, |route| {
-            if route.descriptor.replica_on(leader).is_some() { Some(leader) } else { route.leader }
+            if route.descriptor.replica_on(leader).is_some() {
+                Some(leader)
+            } else {
+                route.leader
+            }
         })
     }
 
     /// Notes that `store` does not lead `range` or does not answer. Returns whether that is news.
     pub(crate) fn clear_leader(&mut self, range: RangeId, span: &Span, store: StoreId) -> bool {
-        self.update_leader(range, span, |route| route.leader.filter(|leader| *leader != store))
+        self.update_leader(range, span, |route| {
+            route.leader.filter(|leader| *leader != store)
+        })
     }
 
     /// Forgets a range that is no more.
@@ -138,7 +162,9 @@ impl RangeCache {
         }
         let mut known: HashMap<(RangeId, Epoch), Arc<Route>> = HashMap::with_capacity(before.len());
         for route in before.into_values() {
-            known.entry((route.descriptor.id, route.descriptor.epoch)).or_insert(route);
+            known
+                .entry((route.descriptor.id, route.descriptor.epoch))
+                .or_insert(route);
         }
         for route in known.into_values() {
             let newer_or_same = self
@@ -157,10 +183,20 @@ impl RangeCache {
         let mut last: Option<&Route> = None;
         for (start, route) in &self.routes {
             assert_eq!(start, route.span.start());
-            assert!(route.descriptor.span.covers(&route.span), "a route lies within its range");
-            assert!(route.leader.is_none_or(|leader| route.descriptor.replica_on(leader).is_some()));
+            assert!(
+                route.descriptor.span.covers(&route.span),
+                "a route lies within its range"
+            );
+            assert!(
+                route
+                    .leader
+                    .is_none_or(|leader| route.descriptor.replica_on(leader).is_some())
+            );
             if let Some(last) = last {
-                assert!(!last.span.end().is_empty() && last.span.end() <= start, "routes do not overlap");
+                assert!(
+                    !last.span.end().is_empty() && last.span.end() <= start,
+                    "routes do not overlap"
+                );
             }
             last = Some(route);
         }
@@ -168,7 +204,9 @@ impl RangeCache {
 
     /// The routes that share a key with `span`, in order.
     fn overlapping(&self, span: &Span) -> Vec<Arc<Route>> {
-        let first = self.lookup(span.start()).map_or(span.start(), |route| route.span.start());
+        let first = self
+            .lookup(span.start())
+            .map_or(span.start(), |route| route.span.start());
         self.routes
             .range::<[u8], _>((Bound::Included(&first[..]), Bound::Unbounded))
             .map(|(_, route)| route)
@@ -187,7 +225,10 @@ impl RangeCache {
         for route in self.overlapping(span) {
             let leader = leader(&route);
             if route.descriptor.id == range && leader != route.leader {
-                self.put(Route { leader, ..Route::clone(&route) });
+                self.put(Route {
+                    leader,
+                    ..Route::clone(&route)
+                });
                 changed = true;
             }
         }
@@ -202,18 +243,33 @@ impl RangeCache {
         if let Ok(span) = left
             && !hole.start().is_empty()
         {
-            self.put(Route { span, ..Route::clone(old) });
+            self.put(Route {
+                span,
+                ..Route::clone(old)
+            });
         }
         if let Ok(span) = right
             && !hole.end().is_empty()
         {
-            self.put(Route { span, ..Route::clone(old) });
+            self.put(Route {
+                span,
+                ..Route::clone(old)
+            });
         }
     }
 
-    fn put_piece(&mut self, piece: Option<Span>, descriptor: &Arc<Descriptor>, leader: Option<StoreId>) -> bool {
+    fn put_piece(
+        &mut self,
+        piece: Option<Span>,
+        descriptor: &Arc<Descriptor>,
+        leader: Option<StoreId>,
+    ) -> bool {
         let Some(span) = piece else { return false };
-        self.put(Route { span, descriptor: descriptor.clone(), leader });
+        self.put(Route {
+            span,
+            descriptor: descriptor.clone(),
+            leader,
+        });
         true
     }
 
@@ -231,8 +287,14 @@ impl RangeCache {
             match &mut joined {
                 Some(route) if route.span.end() == piece.span.start() => {
                     self.routes.remove(piece.span.start());
-                    let Ok(span) = Span::new(route.span.start().clone(), piece.span.end().clone()) else { continue };
-                    *route = Route { span, leader: route.leader.or(piece.leader), ..route.clone() };
+                    let Ok(span) = Span::new(route.span.start().clone(), piece.span.end().clone()) else {
+                        continue;
+                    };
+                    *route = Route {
+                        span,
+                        leader: route.leader.or(piece.leader),
+                        ..route.clone()
+                    };
                     self.put(route.clone());
                 }
                 _ => joined = Some(Route::clone(&piece)),

@@ -6,7 +6,11 @@ use super::*;
 
 /// A range on stores 1 to 3.
 fn descriptor(id: u64, start: &str, end: &str, bounds: u64, membership: u64) -> Descriptor {
-    let replica = |store| Replica { id: ReplicaId(id * 10 + store), store: StoreId(store), role: Role::Voter };
+    let replica = |store| Replica {
+        id: ReplicaId(id * 10 + store),
+        store: StoreId(store),
+        role: Role::Voter,
+    };
     Descriptor {
         id: RangeId(id),
         span: span(start, end),
@@ -42,7 +46,11 @@ fn a_reverse_scan_begins_at_the_route_before_its_end() {
     cache.insert(descriptor(1, "", "g", 2, 1), None);
     cache.insert(descriptor(2, "g", "m", 2, 1), None);
     cache.insert(descriptor(3, "p", "", 2, 1), None);
-    let before = |end: &str| cache.lookup_before(end.as_bytes()).map(|route| route.descriptor.id.0);
+    let before = |end: &str| {
+        cache
+            .lookup_before(end.as_bytes())
+            .map(|route| route.descriptor.id.0)
+    };
     assert_eq!(before(""), Some(3));
     assert_eq!(before("q"), Some(3));
     assert_eq!(before("p"), None, "nothing is known of [m, p)");
@@ -59,7 +67,10 @@ fn older_news_changes_nothing() {
         assert!(!cache.insert(descriptor(1, "", "", bounds, membership), Some(StoreId(2))));
     }
     assert!(!cache.insert(descriptor(1, "", "", 3, 7), None));
-    assert_eq!(cache.lookup(b"x").and_then(|route| route.leader), Some(StoreId(1)));
+    assert_eq!(
+        cache.lookup(b"x").and_then(|route| route.leader),
+        Some(StoreId(1))
+    );
 }
 
 #[test]
@@ -69,13 +80,27 @@ fn the_left_half_of_a_split_leaves_a_way_to_the_right_half() {
     cache.insert(descriptor(1, "", "m", 2, 1), None);
     cache.validate();
     let right = cache.lookup(b"z").expect("a remnant");
-    assert_eq!(right.target(), Target { range: RangeId(1), bounds: 1 });
+    assert_eq!(
+        right.target(),
+        Target {
+            range: RangeId(1),
+            bounds: 1
+        }
+    );
     assert_eq!(right.span, span("m", ""));
-    assert_eq!(cache.lookup(b"a").expect("the left half").leader, Some(StoreId(2)), "the leader is kept");
+    assert_eq!(
+        cache.lookup(b"a").expect("the left half").leader,
+        Some(StoreId(2)),
+        "the leader is kept"
+    );
 
     cache.insert(descriptor(2, "m", "", 2, 5), None);
     let right = cache.lookup(b"z").expect("the right half");
-    assert_eq!((right.descriptor.id, right.leader), (RangeId(2), Some(StoreId(2))), "led where the parent was");
+    assert_eq!(
+        (right.descriptor.id, right.leader),
+        (RangeId(2), Some(StoreId(2))),
+        "led where the parent was"
+    );
     assert_eq!(cache.len(), 2);
 }
 
@@ -109,8 +134,14 @@ fn leaders_are_set_and_cleared_for_their_range_only() {
     assert!(cache.set_leader(RangeId(1), &all, StoreId(2)));
     assert!(!cache.set_leader(RangeId(1), &all, StoreId(2)), "no news");
     assert!(!cache.set_leader(RangeId(9), &all, StoreId(1)), "another range");
-    assert!(!cache.set_leader(RangeId(1), &all, StoreId(9)), "a store without a replica");
-    assert!(!cache.clear_leader(RangeId(1), &all, StoreId(3)), "not the leader anyway");
+    assert!(
+        !cache.set_leader(RangeId(1), &all, StoreId(9)),
+        "a store without a replica"
+    );
+    assert!(
+        !cache.clear_leader(RangeId(1), &all, StoreId(3)),
+        "not the leader anyway"
+    );
     assert!(cache.clear_leader(RangeId(1), &all, StoreId(2)));
     assert_eq!(cache.lookup(b"a").expect("a route").leader, None);
 }
@@ -131,7 +162,11 @@ fn the_whole_map_replaces_what_it_does_not_have() {
     assert_eq!(range_of(&cache, "h"), Some(4), "range 2 is no more");
     assert_eq!(range_of(&cache, "n"), Some(3), "what is newer than the map stays");
     assert_eq!(range_of(&cache, "z"), Some(4));
-    assert_eq!(cache.lookup(b"a").expect("a route").leader, Some(StoreId(1)), "a leader that answered is kept");
+    assert_eq!(
+        cache.lookup(b"a").expect("a route").leader,
+        Some(StoreId(1)),
+        "a leader that answered is kept"
+    );
     assert!(cache.remove(RangeId(4)) && !cache.remove(RangeId(4)));
     assert_eq!(range_of(&cache, "z"), None);
 }
@@ -156,7 +191,11 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 
 fn byte_key(byte: u8) -> String {
     // Two hex digits keep the order of bytes.
-    if byte == 0 { String::new() } else { format!("{byte:02x}") }
+    if byte == 0 {
+        String::new()
+    } else {
+        format!("{byte:02x}")
+    }
 }
 
 /// Every description that ever was true in a history, oldest first.

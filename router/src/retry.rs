@@ -113,7 +113,10 @@ impl Failure {
 
     /// Whether a write of this attempt may have been applied, now or later.
     pub(crate) fn may_have_applied(self) -> bool {
-        matches!(self, Self::NoAnswerInTime | Self::Lost | Self::Nonsense | Self::OutcomeUnknown)
+        matches!(
+            self,
+            Self::NoAnswerInTime | Self::Lost | Self::Nonsense | Self::OutcomeUnknown
+        )
     }
 }
 
@@ -123,7 +126,9 @@ impl From<&kv::Error> for Failure {
             kv::Error::NotLeader { .. } => Self::NotLeader,
             kv::Error::StaleEpoch { .. } => Self::StaleEpoch,
             kv::Error::NoSuchRange => Self::NoSuchRange,
-            kv::Error::Busy { retry_after_ms } => Self::Busy { retry_after_ms: *retry_after_ms },
+            kv::Error::Busy { retry_after_ms } => Self::Busy {
+                retry_after_ms: *retry_after_ms,
+            },
             kv::Error::DiskFull => Self::DiskFull,
             kv::Error::NotReady(_) => Self::NotReady,
             kv::Error::OutcomeUnknown => Self::OutcomeUnknown,
@@ -214,24 +219,38 @@ pub(crate) enum Code {
 /// Decides what follows a failed attempt.
 pub(crate) fn decide(failure: Failure, standing: Standing) -> Decision {
     use Failure as F;
-    let Standing { attempts, left, may_be_applied, news } = standing;
+    let Standing {
+        attempts,
+        left,
+        may_be_applied,
+        news,
+    } = standing;
     let pause = pause_before(attempts);
-    let promptly = if news && attempts <= PROMPT_ATTEMPTS { Duration::ZERO } else { pause };
-    let again = |after, refresh| retry_within(left, after, refresh).unwrap_or(Decision::Fail(give_up(failure, standing)));
+    let promptly = if news && attempts <= PROMPT_ATTEMPTS {
+        Duration::ZERO
+    } else {
+        pause
+    };
+    let again = |after, refresh| {
+        retry_within(left, after, refresh).unwrap_or(Decision::Fail(give_up(failure, standing)))
+    };
     match failure {
         F::Closed => Decision::Fail(give_up(failure, standing)),
         F::NoRoute => again(Duration::ZERO, Refresh::Map),
         F::NoAddress | F::NotReady | F::OutcomeUnknown => again(pause, Refresh::Route),
         F::NotLeader | F::StaleEpoch | F::NoSuchRange => again(promptly, Refresh::Route),
         F::Unreachable | F::NotSentInTime | F::NoAnswerInTime | F::Lost => again(promptly, Refresh::Route),
-        F::Retired if may_be_applied || attempts >= NUMBER_ATTEMPTS => Decision::Fail(give_up(failure, standing)),
+        F::Retired if may_be_applied || attempts >= NUMBER_ATTEMPTS => {
+            Decision::Fail(give_up(failure, standing))
+        }
         F::Retired => again(Duration::ZERO, Refresh::Number),
         F::Busy { .. } | F::Congested if !may_be_applied && attempts >= BUSY_ATTEMPTS => {
             Decision::Fail(give_up(failure, standing))
         }
-        F::Busy { retry_after_ms } => {
-            again(pause.max(Duration::from_millis(retry_after_ms.into())), Refresh::Route)
-        }
+        F::Busy { retry_after_ms } => again(
+            pause.max(Duration::from_millis(retry_after_ms.into())),
+            Refresh::Route,
+        ),
         F::Congested => again(pause, Refresh::Route),
         // What is refused now says nothing of what was sent before: only the range's memory of that one does.
         F::DiskFull | F::Invalid if may_be_applied => again(pause, Refresh::Route),

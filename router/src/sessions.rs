@@ -30,7 +30,9 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Fresh sessions, under random names.
     pub(crate) fn new() -> Self {
-        Self { windows: (0..WINDOWS).map(|_| Mutex::new(Window::new(fresh()))).collect() }
+        Self {
+            windows: (0..WINDOWS).map(|_| Mutex::new(Window::new(fresh()))).collect(),
+        }
     }
 
     /// Names a write that is about to be sent to `range`. It is finished when the ticket is dropped, so the ticket lives
@@ -89,7 +91,11 @@ struct Window {
 
 impl Window {
     fn new(session: SessionId) -> Self {
-        Self { session, floor: 1, finished: VecDeque::new() }
+        Self {
+            session,
+            floor: 1,
+            finished: VecDeque::new(),
+        }
     }
 
     fn begin(&mut self, fresh: impl FnOnce() -> SessionId) -> Name {
@@ -98,7 +104,11 @@ impl Window {
         }
         let sequence = self.floor + self.finished.len() as u64;
         self.finished.push_back(false);
-        Name { session: self.session, sequence, finished_below: self.floor }
+        Name {
+            session: self.session,
+            sequence,
+            finished_below: self.floor,
+        }
     }
 
     fn finish(&mut self, name: Name) {
@@ -106,7 +116,9 @@ impl Window {
         if name.session != self.session {
             return;
         }
-        let Some(offset) = name.sequence.checked_sub(self.floor) else { return };
+        let Some(offset) = name.sequence.checked_sub(self.floor) else {
+            return;
+        };
         if let Some(finished) = self.finished.get_mut(offset as usize) {
             *finished = true;
         }
@@ -129,10 +141,21 @@ mod tests {
     fn the_floor_is_the_smallest_unfinished_number() {
         let sessions = Sessions::new();
         let range = RangeId(7);
-        let (first, second, third) = (sessions.begin(range), sessions.begin(range), sessions.begin(range));
-        assert_eq!([&first, &second, &third].map(|ticket| ticket.name().sequence), [1, 2, 3]);
+        let (first, second, third) = (
+            sessions.begin(range),
+            sessions.begin(range),
+            sessions.begin(range),
+        );
+        assert_eq!(
+            [&first, &second, &third].map(|ticket| ticket.name().sequence),
+            [1, 2, 3]
+        );
         drop(second);
-        assert_eq!(sessions.begin(range).name().finished_below, 1, "the first is under way");
+        assert_eq!(
+            sessions.begin(range).name().finished_below,
+            1,
+            "the first is under way"
+        );
         drop(first);
         assert_eq!(sessions.begin(range).name().finished_below, 3);
         drop(third);
@@ -159,7 +182,11 @@ mod tests {
         assert_ne!(next.session, stuck.name().session);
         assert_eq!((next.sequence, next.finished_below), (1, 1));
         drop(stuck);
-        assert_eq!(sessions.begin(RangeId(1)).name().finished_below, 2, "the old session's end moves no other floor");
+        assert_eq!(
+            sessions.begin(RangeId(1)).name().finished_below,
+            2,
+            "the old session's end moves no other floor"
+        );
     }
 
     proptest! {

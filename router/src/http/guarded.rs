@@ -1,0 +1,214 @@
+//! A client's socket, watched: a client that is silent, drips its request or does not read its answer is disconnected, and
+//! one whose request was refused half-sent still gets to read why.
+//!
+//! One timer a connection, re-armed only when it fires: a request costs two looks at the clock and no timer work.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use holdfast_common::clock::{self, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// How long a client is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Longest time without a byte in either direction. Longer than any request may take.
+    pub idle: Duration,
+    /// Longest time from the first byte of a request to the end of its headers; noticed within twice that.
+    pub headers: Duration,
+    /// Longest time that what a refused client still sends is read and thrown away.
+    pub linger: Duration,
+}
+
+/// Most bytes of a refused request that are thrown away before the connection is cut.
+const LINGER_BYTES: usize = 64 << 20;
+
+/// What the watch needs to know of the requests on its connection.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Requests whose headers have come.
+    begun: AtomicU64,
+    /// Requests that were answered.
+    answered: AtomicU64,
+    /// Some request was answered before all of it was read.
+    cut_short: AtomicBool,
+}
+
+impl Activity {
+    /// The headers of a request have come.
+    pub(crate) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was answered; `cut_short` if not all of it was read.
+    pub(crate) fn answer(&self, cut_short: bool) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        if cut_short {
+            self.cut_short.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Guarded {
+    socket: TcpStream,
+    activity: Arc<Activity>,
+    patience: Patience,
+    alarm: Pin<Box<Sleep>>,
+    last_progress: Instant,
+    /// When the first byte of a request came whose headers have not, and how many requests had begun before it.
+    head_since: Option<(Instant, u64)>,
+    lingering: Option<Lingering>,
+}
+
+struct Lingering {
+    until: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl Guarded {
+    /// Watches a fresh socket.
+    pub(crate) fn new(socket: TcpStream, activity: Arc<Activity>, patience: Patience) -> Self {
+        let now = clock::now();
+        Self {
+            socket,
+            activity,
+            patience,
+            alarm: Box::pin(clock::sleep(patience.headers)),
+            last_progress: now,
+            // A fresh connection owes its first request.
+            head_since: Some((now, 0)),
+            lingering: None,
+        }
+    }
+
+    fn progressed(&mut self, read: bool) {
+        self.last_progress = clock::now();
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        let between_requests = begun == self.activity.answered.load(Ordering::Relaxed);
+        match self.head_since {
+            Some((_, before)) if before == begun => {}
+            _ => self.head_since = (read && between_requests).then_some((self.last_progress, begun)),
+        }
+    }
+
+    /// Called when the socket makes the connection wait: fails it once that was too long.
+    fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let now = clock::now();
+            let begun = self.activity.begun.load(Ordering::Relaxed);
+            let head = self.head_since.filter(|(_, before)| *before == begun);
+            let idle_end = self.last_progress + self.patience.idle;
+            let end = head.map_or(idle_end, |(since, _)| idle_end.min(since + self.patience.headers));
+            if end <= now {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.alarm.as_mut().reset(end.min(now + self.patience.headers));
+        }
+        Ok(())
+    }
+
+    /// Reads and throws away until the client is done, or it has been long enough. A socket closed with unread bytes is
+    /// reset, and the reset would overtake the answer on its way to the client.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience.linger;
+        let lingering = self.lingering.get_or_insert_with(|| Lingering {
+            until: Box::pin(clock::sleep(patience)),
+            bytes_left: LINGER_BYTES,
+        });
+        let mut scratch = [0; 16 * 1024];
+        while lingering.bytes_left > 0 && lingering.until.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    lingering.bytes_left = lingering.bytes_left.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.socket).poll_read(context, buffer) {
+            Poll::Ready(done) => {
+                if buffer.filled().len() > before {
+                    self.progressed(true);
+                }
+                Poll::Ready(done)
+            }
+            Poll::Pending => match self.watch(context) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        }
+    }
+}
+
+impl Guarded {
+    fn wrote(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(done) => {
+                self.progressed(false);
+                Poll::Ready(done)
+            }
+            Poll::Pending => match self.watch(context) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.wrote(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        self.wrote(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
+        if self.activity.cut_short.load(Ordering::Relaxed) {
+            ready!(self.poll_linger(context));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,195 @@
+//! `/v1/kv/{key}`: one key. The key is the raw rest of the path, so that it can be any bytes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use holdfast_common::clock;
+use holdfast_common::key::{self, Key};
+use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, WriteOutcome};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Response, StatusCode};
+
+use super::Exchange;
+use super::body::{Body, Received, SMALL_BYTES};
+use super::etag;
+use super::percent::{self, Plus};
+use super::problem::{Code, Problem};
+use super::query::Query;
+use crate::metrics::Op;
+use crate::point::{Get, Write};
+
+const ALLOW: &str = "GET, HEAD, PUT, DELETE";
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// How far a stale answer may lag behind, milliseconds.
+const STALENESS: HeaderName = HeaderName::from_static("holdfast-staleness-ms");
+
+/// Longest time to live: a hundred years.
+const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
+
+/// Answers a request for the key that begins at `key_at` in the path.
+pub(super) async fn answer(
+    exchange: &mut Exchange<'_>,
+    key_at: usize,
+) -> (Op, Result<Response<Body>, Problem>) {
+    match exchange.head.method {
+        Method::GET | Method::HEAD => (Op::Get, get(exchange, key_at).await),
+        Method::PUT => (Op::Put, put(exchange, key_at).await),
+        Method::DELETE => (Op::Delete, delete(exchange, key_at).await),
+        _ => (Op::Other, Err(Problem::method_not_allowed(ALLOW))),
+    }
+}
+
+async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
+    let head = &exchange.head;
+    let key = key_of(&head.uri.path()[key_at..])?;
+    let query = Query::parse(head.uri.query(), &["consistency", "timeout_ms"])?;
+    let (consistency, timeout) = (query.consistency()?, query.timeout()?);
+    etag::check_read(&head.headers)?;
+    let sender = &exchange.front.sender;
+    let mut read = Get::new(sender, key, consistency);
+    let GetAnswer { record, staleness_ms } = sender.send(&mut read, exchange.started + timeout).await?;
+    let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
+    let known = etag::is_known(&head.headers, record.revision)?;
+    let mut response = if known {
+        empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let mut response = Response::new(value_body(exchange, record.value)?);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response
+    };
+    response.headers_mut().insert(ETAG, etag::header(record.revision));
+    if consistency == Consistency::Stale {
+        response
+            .headers_mut()
+            .insert(STALENESS, HeaderValue::from(staleness_ms));
+    }
+    Ok(response)
+}
+
+async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
+    let head = &exchange.head;
+    let key = key_of(&head.uri.path()[key_at..])?;
+    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms"])?;
+    let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
+    let timeout = query.timeout()?;
+    refuse_idempotency_key(&head.headers)?;
+    let condition = etag::put_condition(&head.headers)?;
+    let Received { bytes: value, room } = exchange.read_body(Op::Put).await?;
+    let answer = write(exchange, key, condition, Mutation::Put { value, ttl_ms }, timeout).await;
+    drop(room);
+    answer
+}
+
+async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
+    let head = &exchange.head;
+    let key = key_of(&head.uri.path()[key_at..])?;
+    let timeout = Query::parse(head.uri.query(), &["timeout_ms"])?.timeout()?;
+    refuse_idempotency_key(&head.headers)?;
+    let condition = etag::delete_condition(&head.headers)?;
+    write(exchange, key, condition, Mutation::Delete, timeout).await
+}
+
+/// Makes a write. Its time begins now that all of it has arrived.
+async fn write(
+    exchange: &Exchange<'_>,
+    key: Key,
+    condition: Condition,
+    mutation: Mutation,
+    timeout: Duration,
+) -> Result<Response<Body>, Problem> {
+    let sender = &exchange.front.sender;
+    let mut write = Write::new(sender, key, condition, mutation);
+    let outcome = sender.send(&mut write, clock::now() + timeout).await?;
+    let (status, revision) = match outcome {
+        WriteOutcome::Created(revision) => (StatusCode::CREATED, Some(revision)),
+        WriteOutcome::Replaced(revision) => (StatusCode::NO_CONTENT, Some(revision)),
+        WriteOutcome::Deleted(_) | WriteOutcome::WasAbsent => (StatusCode::NO_CONTENT, None),
+        WriteOutcome::ConditionFailed(present) => return Err(Problem::precondition_failed(present)),
+    };
+    let mut response = empty(status);
+    if let Some(revision) = revision {
+        response.headers_mut().insert(ETAG, etag::header(revision));
+    }
+    Ok(response)
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// The body of a value, which takes room until the client has read it.
+fn value_body(exchange: &Exchange<'_>, value: Bytes) -> Result<Body, Problem> {
+    if value.len() <= SMALL_BYTES {
+        return Ok(Body::full(value));
+    }
+    let room = exchange.front.budget.reserve(value.len());
+    room.map(|room| Body::held(value, room))
+        .ok_or_else(Problem::no_room)
+}
+
+/// The key that the raw rest of a path stands for.
+fn key_of(raw: &str) -> Result<Key, Problem> {
+    let decoded = percent::decode(raw.as_bytes(), Plus::Itself)
+        .map_err(|error| Problem::new(Code::InvalidKey, error.to_string()))?;
+    Key::new(Bytes::copy_from_slice(&decoded)).map_err(|error| {
+        let code = if matches!(error, key::Error::TooLong(_)) {
+            Code::KeyTooLong
+        } else {
+            Code::InvalidKey
+        };
+        Problem::new(code, error.to_string())
+    })
+}
+
+/// A client that sends an `Idempotency-Key` relies on it: better no write than one that may be repeated.
+fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(Problem::new(
+            Code::NotImplemented,
+            "Idempotency-Key is not supported yet; nothing was applied",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_any_bytes_of_the_raw_path() {
+        let table: [(&str, &[u8]); 8] = [
+            ("a", b"a"),
+            ("a/b//c/", b"a/b//c/"),
+            ("%2F", b"/"),
+            ("%00%FF", b"\0\xff"),
+            ("../..", b"../.."),
+            ("a+b", b"a+b"),
+            ("%25", b"%"),
+            ("%E2%82%AC", "€".as_bytes()),
+        ];
+        for (raw, key) in table {
+            assert_eq!(key_of(raw).expect("a key").as_bytes(), key, "{raw}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_none_are_refused() {
+        let code = |raw: &str| key_of(raw).expect_err("a problem").code;
+        assert_eq!(code(""), Code::InvalidKey);
+        assert_eq!(code("%"), Code::InvalidKey);
+        assert_eq!(code("a%zz"), Code::InvalidKey);
+        assert_eq!(code(&"a".repeat(4097)), Code::KeyTooLong);
+        assert_eq!(code(&"%00".repeat(4097)), Code::KeyTooLong);
+        assert!(
+            key_of(&"%00".repeat(4096)).is_ok(),
+            "the bound is on the decoded key"
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! The HTTP side: from a parsed request to its answer.
+//!
+//! [`Front::serve`] names the request, finds the resource by its raw path, and turns whatever the resource says, answer or
+//! [`Problem`], into a response. One file a resource: [`kv`], [`scan`], [`health`].
+
+mod body;
+mod budget;
+mod etag;
+mod guarded;
+mod health;
+mod json;
+mod kv;
+pub(crate) mod listener;
+mod percent;
+mod problem;
+mod query;
+mod request_id;
+mod scan;
+
+use std::sync::Arc;
+
+use holdfast_common::clock::{self, Instant};
+use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::body::ReadLimits;
+use self::body::{Body, Received};
+use self::budget::Budget;
+use self::guarded::Activity;
+pub(crate) use self::guarded::Patience;
+use self::problem::{Code, Problem};
+use self::request_id::{RequestId, RequestIds, X_REQUEST_ID};
+use crate::RenderMetrics;
+use crate::directory::Directory;
+use crate::metrics::{Metrics, Op};
+use crate::sender::Sender;
+
+/// Bounds on what clients may make the router do and hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// On reading a request's body.
+    pub read: ReadLimits,
+    /// Most bytes of bodies in memory, over all requests.
+    pub body_bytes: usize,
+    /// Most scans at a time.
+    pub scans: usize,
+}
+
+/// What all requests share.
+pub(crate) struct Front {
+    sender: Arc<Sender>,
+    directory: Arc<Directory>,
+    metrics: Arc<Metrics>,
+    render_metrics: RenderMetrics,
+    request_ids: RequestIds,
+    read_limits: ReadLimits,
+    budget: Budget,
+    scans: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// A request while it is served.
+struct Exchange<'a> {
+    front: &'a Arc<Front>,
+    head: Parts,
+    body: RequestBody,
+    id: RequestId,
+    started: Instant,
+}
+
+/// A request's body, until it is read.
+enum RequestBody {
+    Unread(Incoming),
+    Read,
+}
+
+/// What a path names.
+enum Resource {
+    /// One key; the offset in the path at which it begins, still encoded.
+    Key(usize),
+    /// All keys.
+    Keys,
+    Health,
+    Ready,
+    Metrics,
+    Nothing,
+}
+
+const KEY_PREFIX: &str = "/v1/kv/";
+
+impl Resource {
+    fn at(path: &str) -> Self {
+        match path {
+            "/v1/kv" => Self::Keys,
+            "/health" => Self::Health,
+            "/ready" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            path if path.starts_with(KEY_PREFIX) => Self::Key(KEY_PREFIX.len()),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Front {
+    /// Serves with what `sender` and `directory` know. Not ready any more once `shutdown` has begun.
+    pub(crate) fn new(
+        sender: Arc<Sender>,
+        directory: Arc<Directory>,
+        metrics: Arc<Metrics>,
+        render_metrics: RenderMetrics,
+        bounds: Bounds,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            sender,
+            directory,
+            metrics,
+            render_metrics,
+            request_ids: RequestIds::new(),
+            read_limits: bounds.read,
+            budget: Budget::new(bounds.body_bytes),
+            scans: Arc::new(Semaphore::new(bounds.scans)),
+            shutdown,
+        }
+    }
+
+    /// Answers a request.
+    async fn serve(self: &Arc<Self>, request: Request<Incoming>, activity: &Activity) -> Response<Body> {
+        activity.begin();
+        let _present = self.metrics.begin();
+        let (head, body) = request.into_parts();
+        let body = if body.is_end_stream() {
+            RequestBody::Read
+        } else {
+            RequestBody::Unread(body)
+        };
+        let id = self.request_ids.name(&head.headers);
+        let mut exchange = Exchange {
+            front: self,
+            head,
+            body,
+            id,
+            started: clock::now(),
+        };
+        let (op, answer) = exchange.dispatch().await;
+        let Exchange {
+            body, id, started, ..
+        } = exchange;
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
+        let cut_short = matches!(body, RequestBody::Unread(_));
+        if cut_short {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.headers_mut().insert(X_REQUEST_ID, id.into_header());
+        activity.answer(cut_short);
+        self.metrics
+            .response_bytes(op, response.body().known_len().unwrap_or(0));
+        self.metrics
+            .answered(op, response.status(), clock::now() - started);
+        response
+    }
+}
+
+impl Exchange<'_> {
+    async fn dispatch(&mut self) -> (Op, Result<Response<Body>, Problem>) {
+        match Resource::at(self.head.uri.path()) {
+            Resource::Key(at) => kv::answer(self, at).await,
+            Resource::Keys => (Op::Scan, scan::answer(self).await),
+            Resource::Health => (Op::Other, health::health(self)),
+            Resource::Ready => (Op::Other, health::ready(self)),
+            Resource::Metrics => (Op::Other, health::metrics(self)),
+            Resource::Nothing => (
+                Op::Other,
+                Err(Problem::new(Code::UnknownPath, "nothing is served at this path")),
+            ),
+        }
+    }
+
+    /// Reads the request's body, within its bounds.
+    async fn read_body(&mut self, op: Op) -> Result<Received, Problem> {
+        match &mut self.body {
+            RequestBody::Read => Ok(Received::nothing()),
+            RequestBody::Unread(body) => {
+                let received = body::read(body, self.front.read_limits, &self.front.budget).await?;
+                self.body = RequestBody::Read;
+                self.front.metrics.request_bytes(op, received.bytes.len());
+                Ok(received)
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The name of a request, which its answer carries as `x-request-id`: the client's, if it gave a sane one, else ours.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use holdfast_common::clock;
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+
+/// The header.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest name that is taken from a client, bytes.
+const MAX_BYTES: usize = 128;
+
+/// The name of a request: 1 to 128 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// For tests.
+    #[cfg(test)]
+    pub(crate) fn from_static(text: &'static str) -> Self {
+        Self(HeaderValue::from_static(text))
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As a header.
+    pub(crate) fn into_header(self) -> HeaderValue {
+        self.0
+    }
+}
+
+/// Names the requests of this process: a random part, and a number that grows.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// A fresh random part.
+    pub(crate) fn new() -> Self {
+        Self {
+            process: clock::random_id() as u32,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// The name of a request with these headers.
+    pub(crate) fn name(&self, headers: &HeaderMap) -> RequestId {
+        match headers.get(X_REQUEST_ID) {
+            Some(given) if is_sane(given.as_bytes()) => RequestId(given.clone()),
+            _ => self.fresh(),
+        }
+    }
+
+    fn fresh(&self) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let text = Bytes::from(format!("{:08x}-{number:x}", self.process));
+        // Hexadecimal digits make a valid header.
+        RequestId(HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("0")))
+    }
+}
+
+/// Neither empty nor long, and nothing that could break a log line.
+fn is_sane(given: &[u8]) -> bool {
+    (1..=MAX_BYTES).contains(&given.len()) && given.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(given: &[u8]) -> RequestId {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(given).expect("a header"));
+        RequestIds::new().name(&headers)
+    }
+
+    #[test]
+    fn a_sane_name_is_kept() {
+        assert_eq!(name(b"abc-123/x:y").as_str(), "abc-123/x:y");
+        assert_eq!(name(&[b'a'; MAX_BYTES]).as_str().len(), MAX_BYTES);
+    }
+
+    #[test]
+    fn an_odd_name_is_replaced() {
+        for odd in [
+            &b""[..],
+            b"a b",
+            b"tab\there",
+            b"\xff\xfe",
+            &[b'a'; MAX_BYTES + 1],
+        ] {
+            assert_ne!(name(odd).0.as_bytes(), odd);
+        }
+    }
+
+    #[test]
+    fn fresh_names_differ() {
+        let ids = RequestIds::new();
+        assert_ne!(ids.fresh(), ids.fresh());
+        assert!(is_sane(ids.fresh().as_str().as_bytes()));
+    }
+}

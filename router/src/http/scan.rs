@@ -1,0 +1,317 @@
+//! `/v1/kv`: many keys, in order. As one JSON object, bounded in rows and bytes; or as a stream of lines (NDJSON), made no
+//! faster than the client reads it, whose last line tells that it is whole or why it is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use holdfast_common::clock;
+use holdfast_common::key::Span;
+use holdfast_common::limits::{DEFAULT_SCAN_LIMIT, MAX_KEY_BYTES, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
+use holdfast_common::proto::kv::Row;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Response};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::body::Body;
+use super::json;
+use super::problem::{Code, Problem};
+use super::query::{Query, invalid};
+use super::request_id::RequestId;
+use super::{Exchange, Front};
+use crate::cursor::Cursor;
+use crate::metrics::{Op, Rejection};
+use crate::scan::{Plan, Walk};
+
+/// Bytes of rows after which a JSON answer is cut, with a cursor to go on from.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+const PARAMETERS: [&str; 9] = [
+    "prefix",
+    "start",
+    "end",
+    "limit",
+    "reverse",
+    "keys_only",
+    "cursor",
+    "consistency",
+    "timeout_ms",
+];
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// Answers a scan.
+pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
+    let head = &exchange.head;
+    if head.method != Method::GET {
+        return Err(Problem::method_not_allowed("GET"));
+    }
+    let lines = wants_lines(&head.headers);
+    let query = Query::parse(head.uri.query(), &PARAMETERS)?;
+    let default_limit = if lines { MAX_SCAN_LIMIT } else { DEFAULT_SCAN_LIMIT };
+    let (plan, timeout) = (plan(&query, default_limit)?, query.timeout()?);
+    let permit = exchange.front.scans.clone().try_acquire_owned().map_err(|_| {
+        exchange.front.metrics.rejected(Rejection::Scans);
+        Problem::new(Code::Overloaded, "too many scans are running")
+    })?;
+    let scan = Scan {
+        front: exchange.front.clone(),
+        keys_only: plan.keys_only,
+        walk: Walk::new(plan),
+        timeout,
+        id: exchange.id.clone(),
+        _permit: permit,
+    };
+    if lines {
+        scan.lines().await
+    } else {
+        scan.object().await
+    }
+}
+
+/// Whether the client asks for NDJSON.
+fn wants_lines(headers: &HeaderMap) -> bool {
+    let accepted = headers
+        .get_all(ACCEPT)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        let kind = range.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case(NDJSON)
+    })
+}
+
+/// What the query asks for.
+fn plan(query: &Query<'_>, default_limit: usize) -> Result<Plan, Problem> {
+    let span = span(query)?;
+    let (reverse, keys_only) = (query.flag("reverse")?, query.flag("keys_only")?);
+    let limit = query
+        .number("limit", 1..=MAX_SCAN_LIMIT)?
+        .unwrap_or(default_limit);
+    let consistency = query.consistency()?;
+    let asked = Plan {
+        span,
+        reverse,
+        keys_only,
+        consistency,
+        limit,
+    };
+    let Some(cursor) = query.bytes("cursor") else {
+        return Ok(asked);
+    };
+    let cursor = Cursor::decode(&cursor).map_err(|error| invalid(format!("cursor: {error}")))?;
+    let same_way = query.bytes("reverse").is_none() || cursor.reverse == reverse;
+    if !same_way || !asked.span.is_some_and(|span| span.covers(&cursor.rest)) {
+        return Err(invalid(
+            "the cursor comes from a scan of other keys, or in the other direction",
+        ));
+    }
+    Ok(Plan {
+        span: Some(cursor.rest),
+        reverse: cursor.reverse,
+        keys_only,
+        consistency,
+        limit,
+    })
+}
+
+/// The keys that the query names: everything, if it names none.
+fn span(query: &Query<'_>) -> Result<Option<Span>, Problem> {
+    let bound = |name: &'static str| match query.bytes(name) {
+        Some(bytes) if bytes.len() > MAX_KEY_BYTES => Err(invalid(format!(
+            "{name} has {} bytes, more than any key",
+            bytes.len()
+        ))),
+        bytes => Ok(bytes),
+    };
+    match (bound("prefix")?, bound("start")?, bound("end")?) {
+        (Some(prefix), None, None) => Ok(Some(Span::prefix(prefix))),
+        (Some(_), _, _) => Err(invalid("prefix can't be combined with start or end")),
+        (None, start, end) => {
+            let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+            if !end.is_empty() && start > end {
+                return Err(invalid("start lies behind end"));
+            }
+            Ok(Span::new(start, end).ok())
+        }
+    }
+}
+
+/// A scan being answered.
+struct Scan {
+    front: Arc<Front>,
+    walk: Walk,
+    keys_only: bool,
+    /// For each page.
+    timeout: Duration,
+    id: RequestId,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Scan {
+    async fn next_page(&mut self, max_bytes: usize) -> Result<Vec<Row>, Problem> {
+        let deadline = clock::now() + self.timeout;
+        Ok(self
+            .walk
+            .next_page(&self.front.sender, max_bytes, deadline)
+            .await?)
+    }
+
+    /// All of it as one object.
+    async fn object(mut self) -> Result<Response<Body>, Problem> {
+        let mut out = b"{\"items\":[".to_vec();
+        while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
+            for row in self.next_page(MAX_ANSWER_BYTES - out.len()).await? {
+                if out.last() == Some(&b'}') {
+                    out.push(b',');
+                }
+                json::write_row(&mut out, &row, self.keys_only);
+            }
+        }
+        out.extend_from_slice(b"],");
+        json::write_end(&mut out, self.next_cursor().as_deref());
+        Ok(typed(Body::full(out), "application/json"))
+    }
+
+    /// As a stream of lines. The first page is read before the answer begins, so that a scan that fails at once fails with
+    /// a status.
+    async fn lines(mut self) -> Result<Response<Body>, Problem> {
+        let first = self.next_page(MAX_SCAN_PAGE_BYTES).await;
+        let first = self.piece(Ok(first?));
+        let pieces = stream::unfold((Some(self), Some(first)), |(scan, ready)| async move {
+            let mut scan = scan?;
+            let (piece, last) = match ready {
+                Some(piece) => piece,
+                None => {
+                    let page = scan.next_page(MAX_SCAN_PAGE_BYTES).await;
+                    scan.piece(page)
+                }
+            };
+            scan.front.metrics.response_bytes(Op::Scan, piece.len());
+            Some((Bytes::from(piece), ((!last).then_some(scan), None)))
+        });
+        Ok(typed(Body::stream(pieces), NDJSON))
+    }
+
+    /// The lines of a page, with the last line of all if this is the last piece.
+    fn piece(&self, page: Result<Vec<Row>, Problem>) -> (Vec<u8>, bool) {
+        let mut lines = Vec::new();
+        let failed = match page {
+            Ok(rows) => {
+                for row in rows {
+                    json::write_row(&mut lines, &row, self.keys_only);
+                    lines.push(b'\n');
+                }
+                None
+            }
+            Err(problem) => Some(problem),
+        };
+        let last = failed.is_some() || self.walk.is_over();
+        match failed {
+            Some(problem) => {
+                lines.extend_from_slice(b"{\"error\":");
+                lines.extend(problem.to_json(&self.id));
+                lines.extend_from_slice(b"}\n");
+            }
+            None if last => {
+                lines.push(b'{');
+                json::write_end(&mut lines, self.next_cursor().as_deref());
+                lines.push(b'\n');
+            }
+            None => {}
+        }
+        (lines, last)
+    }
+
+    fn next_cursor(&self) -> Option<String> {
+        self.walk.cursor().map(|cursor| cursor.encode())
+    }
+}
+
+fn typed(body: Body, kind: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(raw: &str) -> Result<Plan, Code> {
+        let query = Query::parse(Some(raw), &PARAMETERS).expect("a query");
+        plan(&query, DEFAULT_SCAN_LIMIT).map_err(|problem| problem.code)
+    }
+
+    fn span(start: &str, end: &str) -> Option<Span> {
+        Span::new(start.to_owned(), end.to_owned()).ok()
+    }
+
+    #[test]
+    fn keys_are_named_by_prefix_or_bounds() {
+        let spans = [
+            ("", span("", "")),
+            ("prefix=", span("", "")),
+            ("prefix=a", span("a", "b")),
+            ("start=a", span("a", "")),
+            ("end=b", span("", "b")),
+            ("start=a&end=b", span("a", "b")),
+            ("start=a&end=", span("a", "")),
+            ("start=a&end=a", None),
+        ];
+        for (raw, span) in spans {
+            assert_eq!(planned(raw).map(|plan| plan.span), Ok(span), "{raw}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let long = format!("prefix={}", "a".repeat(MAX_KEY_BYTES + 1));
+        for raw in [
+            "prefix=a&start=b",
+            "prefix=a&end=b",
+            "start=b&end=a",
+            "limit=0",
+            "limit=1000001",
+            "cursor=x",
+            "cursor=",
+            &long,
+        ] {
+            assert_eq!(planned(raw), Err(Code::InvalidParameter), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_goes_on_with_its_own_scan_only() {
+        let cursor = Cursor {
+            rest: span("c", "x").expect("a span"),
+            reverse: true,
+        }
+        .encode();
+        let with = |rest: &str| planned(&format!("cursor={cursor}{rest}"));
+        let plan = with("").expect("a plan");
+        assert_eq!((plan.span, plan.reverse), (span("c", "x"), true));
+        assert!(with("&start=a&end=x&reverse=true").is_ok());
+        assert_eq!(with("&reverse=false"), Err(Code::InvalidParameter));
+        assert_eq!(with("&start=d"), Err(Code::InvalidParameter));
+        assert_eq!(with("&prefix=c"), Err(Code::InvalidParameter));
+        assert_eq!(with("&start=c&end=c"), Err(Code::InvalidParameter));
+    }
+
+    #[test]
+    fn lines_are_for_those_who_ask() {
+        let wants = |accept: &'static str| {
+            wants_lines(&HeaderMap::from_iter([(
+                ACCEPT,
+                HeaderValue::from_static(accept),
+            )]))
+        };
+        assert!(wants("application/x-ndjson"));
+        assert!(wants("text/html, Application/X-NDJSON;q=0.9"));
+        assert!(!wants("application/json"));
+        assert!(!wants("*/*"));
+    }
+}
