@@ -1,4 +1,4 @@
-//! Processor time by process, from `/proc/PID/stat`.
+//! Processor time: by process, from `/proc/PID/stat`, and of the whole machine, from `/proc/stat`.
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
@@ -42,12 +42,39 @@ pub(crate) fn used_by_self() -> anyhow::Result<Duration> {
     Ok(used_by("self")?)
 }
 
+/// What all processes of the machine have used since it was started, and the kernel on behalf of none.
+pub(crate) fn used_by_machine() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    Ok(from_ticks(
+        busy_ticks(&stat).context("cannot understand /proc/stat")?,
+    ))
+}
+
 fn used_by(pid: &str) -> io::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let ticks = ticks(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, stat.clone()))?;
-    Ok(Duration::from_secs_f64(
-        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-    ))
+    Ok(from_ticks(ticks))
+}
+
+fn from_ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// All that the first line of `/proc/stat` counts as work: user, nice, system, (idle, iowait,) irq, softirq and steal.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_ascii_whitespace();
+    let mut sum = 0;
+    for place in 0..8 {
+        let ticks: u64 = fields.next()?.parse().ok()?;
+        if !matches!(place, 3 | 4) {
+            sum += ticks;
+        }
+    }
+    Some(sum)
 }
 
 /// User and system time in a line of `/proc/PID/stat`, in clock ticks. The name, second of the fields, may hold anything, even
@@ -72,6 +99,16 @@ mod tests {
         assert_eq!(ticks(&format!("10 (a) b (c)) {fields}")), Some(300));
         assert_eq!(ticks("10 (etcd) S 1 2"), None);
         assert_eq!(ticks(""), None);
+    }
+
+    #[test]
+    fn the_machine_is_busy_with_all_but_idling() {
+        assert_eq!(
+            busy_ticks("cpu  10 20 30 4000 5000 1 2 3 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n"),
+            Some(66)
+        );
+        assert_eq!(busy_ticks("cpu0 10 20 30 4000 5000 1 2 3 0 0"), None);
+        assert!(used_by_machine().expect("linux") >= used_by_self().expect("linux"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod ports;
 mod rounds;
 mod summary;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -74,7 +74,7 @@ struct Args {
     #[arg(long, env = "ETCD_BIN", value_name = "PATH")]
     etcd: Option<PathBuf>,
     /// Clients that share a connection to etcd
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 256)]
     etcd_clients_per_connection: usize,
     /// Holdfast's program [default: `holdfast` beside this program]
     #[arg(long, env = "HOLDFAST_BIN", value_name = "PATH")]
@@ -90,12 +90,21 @@ struct Args {
     json: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
     let cases = args.cases()?;
     let fleet = Fleet::new(&args.dir.clone().unwrap_or_else(std::env::temp_dir))?;
     fleet.stop_on_signal()?;
-    let outcome = compare(&args, &cases, &fleet);
+    let outcome = compare(args, &cases, &fleet);
     fleet.stop();
     outcome
 }

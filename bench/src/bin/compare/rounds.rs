@@ -1,12 +1,15 @@
 //! The measuring: every case on every system, round after round.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use holdfast_bench::{Report, Target, Workload, run as run_load};
 use serde::Serialize;
 
 use crate::{
-    cpu::{Processes, used_by_self},
+    cpu::{Processes, Usage, used_by_machine, used_by_self},
     fleet::Fleet,
 };
 
@@ -39,6 +42,16 @@ pub(crate) struct Run {
     pub(crate) client_cpu_us: f64,
     /// The same for each server process.
     pub(crate) server_cpu_us: BTreeMap<String, f64>,
+    /// Cores kept busy meanwhile by anything but the generator and these servers: the other system's idling, and noise.
+    pub(crate) other_cores: f64,
+}
+
+/// Readings around a run.
+struct Meters {
+    at: Instant,
+    servers: Usage,
+    client: Duration,
+    machine: Duration,
 }
 
 impl System {
@@ -78,23 +91,38 @@ fn order(contenders: &[Contender], round: u32) -> impl Iterator<Item = &Contende
 }
 
 fn run_once(case: &Workload, contender: &Contender, round: u32) -> anyhow::Result<Run> {
-    let (servers_before, client_before) = (contender.servers.usage()?, used_by_self()?);
+    let before = Meters::read(contender)?;
     let report = run_load(case, &contender.target)?;
-    let (servers_after, client_after) = (contender.servers.usage()?, used_by_self()?);
+    let after = Meters::read(contender)?;
+
+    let servers = after.servers.since(&before.servers);
+    let client = after.client.saturating_sub(before.client);
+    let ours = client + servers.values().sum::<Duration>();
+    let others = after.machine.saturating_sub(before.machine).saturating_sub(ours);
     // The processor worked for the warm-up too, so its operations count here.
-    let per_operation =
-        |used: std::time::Duration| used.as_secs_f64() * 1e6 / report.answered_in_all.max(1) as f64;
+    let per_operation = |used: Duration| used.as_secs_f64() * 1e6 / report.answered_in_all.max(1) as f64;
     Ok(Run {
         system: contender.system,
         round,
-        client_cpu_us: per_operation(client_after.saturating_sub(client_before)),
-        server_cpu_us: servers_after
-            .since(&servers_before)
+        client_cpu_us: per_operation(client),
+        server_cpu_us: servers
             .into_iter()
             .map(|(name, used)| (name, per_operation(used)))
             .collect(),
+        other_cores: others.as_secs_f64() / (after.at - before.at).as_secs_f64(),
         report,
     })
+}
+
+impl Meters {
+    fn read(contender: &Contender) -> anyhow::Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            servers: contender.servers.usage()?,
+            client: used_by_self()?,
+            machine: used_by_machine()?,
+        })
+    }
 }
 
 fn one_line(run: &Run) -> String {
@@ -111,10 +139,11 @@ fn one_line(run: &Run) -> String {
         format!("  errors {:?}", report.errors)
     };
     format!(
-        "round {round}  {workload:<9} {clients:>4} clients  {name:<8} {:>8.0} ops/s  p50 {:>7.2} ms  p99 {:>7.2} ms{errors}",
+        "round {round}  {workload:<9} {clients:>4} clients  {name:<8} {:>8.0} ops/s  p50 {:>7.2} ms  p99 {:>7.2} ms  others' cores {:.2}{errors}",
         report.operations_per_second,
         report.latency.p50_us as f64 / 1000.0,
         report.latency.p99_us as f64 / 1000.0,
+        run.other_cores,
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::rounds::{Run, System};
@@ -37,6 +37,7 @@ struct Side {
     client_cpu_us: f64,
     server_cpu_us: BTreeMap<String, f64>,
     all_servers_cpu_us: f64,
+    other_cores: f64,
 }
 
 impl Summary {
@@ -96,7 +97,15 @@ impl Summary {
 
     /// Processor time an operation, a line for each case and system.
     pub(crate) fn cpu_table(&self) -> Table {
-        let mut table = new_table(["case", "clients", "system", "client", "servers", "of which"]);
+        let mut table = new_table([
+            "case",
+            "clients",
+            "system",
+            "client",
+            "servers",
+            "of which",
+            "others' cores",
+        ]);
         for case in &self.cases {
             for (system, side) in &case.systems {
                 let each: Vec<_> = side
@@ -111,6 +120,7 @@ impl Summary {
                     format!("{:.1}", side.client_cpu_us),
                     format!("{:.1}", side.all_servers_cpu_us),
                     each.join(", "),
+                    format!("{:.2}", side.other_cores),
                 ]);
             }
         }
@@ -162,6 +172,7 @@ impl Side {
             client_cpu_us: median_of(&|run| run.client_cpu_us),
             server_cpu_us: names.map(|name| (name.clone(), used(name))).collect(),
             all_servers_cpu_us: median_of(&|run| run.server_cpu_us.values().sum()),
+            other_cores: median_of(&|run| run.other_cores),
         }
     }
 
@@ -191,7 +202,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 
 fn new_table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
     table
         .column_iter_mut()
         .skip(1)
@@ -238,6 +249,7 @@ mod tests {
             report,
             client_cpu_us: 8.0,
             server_cpu_us,
+            other_cores: 0.1,
         }
     }
 
