@@ -1,0 +1,68 @@
+//! What a store looks after regularly, for all its replicas in one task.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use holdfast_common::clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+use crate::metrics::{self, Groups};
+use crate::read::lease::Voting;
+
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Rounds between two counts of the groups.
+const ROUNDS_PER_COUNT: u32 = 10;
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
+    let mut ticks = clock::every(INTERVAL);
+    let mut round = 0u32;
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        mind_the_engine(&host);
+        let now = clock::now();
+        for replica in host.replicas() {
+            replica.turn_away_late(now);
+        }
+        if round.is_multiple_of(ROUNDS_PER_COUNT) {
+            count(&host);
+        }
+        round = round.wrapping_add(1);
+    }
+}
+
+/// Asking the engine takes its locks, so writes look at what it last said.
+fn mind_the_engine(host: &Host) {
+    let pressure = host.site.engine.pressure();
+    let (before, now) = (host.site.is_pressed(), pressure.is_high());
+    host.site.pressed.store(now, Ordering::Relaxed);
+    if now && !before {
+        tracing::warn!(?pressure, "the engine is behind: writes are turned away");
+    }
+}
+
+fn count(host: &Host) {
+    let mut groups = Groups::default();
+    let mut lag_max = 0;
+    for replica in host.replicas() {
+        let standing = replica.standing();
+        if standing.leads {
+            groups.leader += 1;
+            lag_max = replica
+                .peers()
+                .iter()
+                .filter_map(|peer| peer.lag)
+                .fold(lag_max, u64::max);
+        } else if replica.leader().is_none() {
+            groups.no_leader += 1;
+        } else if standing.voting == Voting::No {
+            groups.learner += 1;
+        } else {
+            groups.follower += 1;
+        }
+    }
+    metrics::groups(groups, lag_max);
+}

@@ -1,0 +1,248 @@
+//! What a store is told at its start: one struct, read from TOML and overridden by flags, checked before anything runs.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set about a store. Unknown names are refused, absent ones take their default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The store's name, unique in the cluster.
+    pub name: String,
+    /// Where it keeps everything; created when missing.
+    pub data_dir: PathBuf,
+    /// Address for `/health`, `/ready`, `/metrics` and `/debug`.
+    pub http: String,
+    /// Address for RPC.
+    pub rpc: String,
+    /// What others dial for RPC, when that is not [`Config::rpc`].
+    pub advertise: Option<String>,
+    /// RPC addresses of the placement members.
+    pub placement: Vec<String>,
+    /// Labels such as `zone = "a"`.
+    pub labels: BTreeMap<String, String>,
+    /// Allow unencrypted RPC on an address other than loopback.
+    pub insecure: bool,
+    /// Time between a leader's heartbeats, milliseconds.
+    pub raft_heartbeat_ms: u64,
+    /// Shortest time without a leader after which a replica campaigns, milliseconds.
+    pub raft_election_min_ms: u64,
+    /// Longest such time, milliseconds; also how long a leader's lease lasts.
+    pub raft_election_max_ms: u64,
+    /// Free space of the file system, bytes, below which puts are refused.
+    pub disk_reserve_bytes: u64,
+    /// Most bytes that the store's directory may take before puts are refused; 0 for all that the file system has.
+    pub disk_soft_limit_bytes: u64,
+    /// How long the placement driver has to be silent before a leader splits a much too large range by itself,
+    /// milliseconds; 0 for never.
+    pub split_alone_after_ms: u64,
+    /// Most bytes of writes that wait at one range's leader to be proposed; more are answered Busy.
+    pub max_waiting_bytes: usize,
+    /// Most writes, and most reads, that wait at one range's leader; more are answered Busy.
+    pub max_waiting: usize,
+    /// Time that requests in flight and leaderships have to leave when the store stops, milliseconds.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            data_dir: PathBuf::new(),
+            http: "127.0.0.1:7420".to_owned(),
+            rpc: "127.0.0.1:7460".to_owned(),
+            advertise: None,
+            placement: Vec::new(),
+            labels: BTreeMap::new(),
+            insecure: false,
+            raft_heartbeat_ms: 200,
+            raft_election_min_ms: 700,
+            raft_election_max_ms: 1_200,
+            disk_reserve_bytes: 256 << 20,
+            disk_soft_limit_bytes: 0,
+            split_alone_after_ms: 60_000,
+            max_waiting_bytes: 64 << 20,
+            max_waiting: 65_536,
+            shutdown_grace_ms: 3_000,
+        }
+    }
+}
+
+/// What is wrong with a [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A value that has no default is missing.
+    #[error("{0} is required")]
+    Missing(&'static str),
+    /// An address is not one.
+    #[error("{field} = {value:?} is not an address: expected host:port")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Plain TCP on an address that others can reach.
+    #[error(
+        "rpc = {0:?} can be reached from other machines and RPC is not encrypted: bind to loopback, or pass --insecure"
+    )]
+    Exposed(String),
+    /// Raft's timings don't fit each other.
+    #[error(
+        "raft_heartbeat_ms < raft_election_min_ms / 2 and raft_election_min_ms < raft_election_max_ms must hold, have {0}, {1}, {2}"
+    )]
+    Timings(u64, u64, u64),
+    /// A bound of zero would refuse everything.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// Checks what can be checked without touching the disk or the network (names are resolved).
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if self.name.is_empty() {
+            return Err(Invalid::Missing("name"));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(Invalid::Missing("data_dir"));
+        }
+        if self.placement.is_empty() {
+            return Err(Invalid::Missing("placement"));
+        }
+        resolve("http", &self.http)?;
+        let reachable = resolve("rpc", &self.rpc)?
+            .iter()
+            .any(|address| !address.ip().is_loopback());
+        if reachable && !self.insecure {
+            return Err(Invalid::Exposed(self.rpc.clone()));
+        }
+        let (beat, min, max) = (
+            self.raft_heartbeat_ms,
+            self.raft_election_min_ms,
+            self.raft_election_max_ms,
+        );
+        if beat == 0 || beat >= min / 2 || min >= max {
+            return Err(Invalid::Timings(beat, min, max));
+        }
+        for (field, bound) in [
+            ("max_waiting_bytes", self.max_waiting_bytes),
+            ("max_waiting", self.max_waiting),
+        ] {
+            if bound == 0 {
+                return Err(Invalid::Zero(field));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the store waits for what is in flight when it stops.
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+}
+
+fn resolve(field: &'static str, value: &str) -> Result<Vec<SocketAddr>, Invalid> {
+    let wrong = || Invalid::Address {
+        field,
+        value: value.to_owned(),
+    };
+    let addresses: Vec<_> = value.to_socket_addrs().map_err(|_| wrong())?.collect();
+    if addresses.is_empty() {
+        Err(wrong())
+    } else {
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> Config {
+        Config {
+            name: "store-1".to_owned(),
+            data_dir: "data".into(),
+            placement: vec!["127.0.0.1:7450".to_owned()],
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn what_has_no_default_is_required() {
+        assert_eq!(valid().validate(), Ok(()));
+        assert_eq!(
+            Config {
+                name: String::new(),
+                ..valid()
+            }
+            .validate(),
+            Err(Invalid::Missing("name"))
+        );
+        assert_eq!(
+            Config {
+                data_dir: PathBuf::new(),
+                ..valid()
+            }
+            .validate(),
+            Err(Invalid::Missing("data_dir"))
+        );
+        assert_eq!(
+            Config {
+                placement: Vec::new(),
+                ..valid()
+            }
+            .validate(),
+            Err(Invalid::Missing("placement"))
+        );
+    }
+
+    #[test]
+    fn plain_tcp_stays_on_loopback_unless_told_otherwise() {
+        let open = Config {
+            rpc: "0.0.0.0:7460".to_owned(),
+            ..valid()
+        };
+        assert_eq!(open.validate(), Err(Invalid::Exposed("0.0.0.0:7460".to_owned())));
+        assert_eq!(
+            Config {
+                insecure: true,
+                ..open
+            }
+            .validate(),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn timings_must_fit_each_other() {
+        assert!(
+            Config {
+                raft_heartbeat_ms: 500,
+                ..valid()
+            }
+            .validate()
+            .is_err()
+        );
+        assert!(
+            Config {
+                raft_election_max_ms: 700,
+                ..valid()
+            }
+            .validate()
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused() {
+        assert!(serde_json::from_str::<Config>(r#"{"name": "a"}"#).is_ok());
+        assert!(serde_json::from_str::<Config>(r#"{"nmae": "a"}"#).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What applying an entry asks of the store: see [`RangeHost`].
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use holdfast_common::ids::{RangeId, ReplicaId};
+use holdfast_common::key::Span;
+
+use super::{Host, Turn};
+use crate::apply::ChildSeed;
+use crate::machine::RangeHost;
+
+/// The store, as state machines see it. It does not keep the host alive, which keeps them.
+pub(super) struct Effects(pub(super) Weak<Host>);
+
+impl RangeHost for Effects {
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
+        async {
+            let host = self
+                .0
+                .upgrade()
+                .ok_or_else(|| io::Error::other("the store is stopping"))?;
+            host.before_split(child).await
+        }
+        .boxed()
+    }
+
+    fn after_split(&self, child: ChildSeed) {
+        if let Some(host) = self.0.upgrade() {
+            host.after_split(child);
+        }
+    }
+
+    fn buried(&self, replica: ReplicaId) -> bool {
+        self.0.upgrade().is_some_and(|host| host.ledger.buried(replica))
+    }
+
+    fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {
+        let host = self.0.upgrade()?;
+        host.site
+            .ranges
+            .overlaps(me, span)
+            .or_else(|| host.ledger.destroying_overlaps(span))
+    }
+
+    fn changed(&self, range: RangeId) {
+        if let Some(host) = self.0.upgrade() {
+            // If a snapshot was being let in, it is installed now.
+            host.site.ranges.release(range);
+            host.site.changed.notify_one();
+        }
+    }
+}
+
+impl Host {
+    /// Takes the child's turn, which [`after_split`](Self::after_split) passes on to its start, and stops a replica that
+    /// waits for a snapshot of it.
+    async fn before_split(&self, child: &ChildSeed) -> io::Result<()> {
+        let range = child.descriptor.id;
+        let turn = self.turn(range).await;
+        if let Some(running) = self.replica(range) {
+            if running.descriptor().is_some() {
+                return Err(io::Error::other(format!(
+                    "range {range}, about to be born, has data here already"
+                )));
+            }
+            self.stop(&turn, &running).await;
+        }
+        self.splitting.insert(range, turn);
+        Ok(())
+    }
+
+    /// Starts the child. On the store that leads the parent it campaigns at once, so that the new range is without a
+    /// leader for a moment only.
+    fn after_split(self: &Arc<Self>, child: ChildSeed) {
+        let range = child.descriptor.id;
+        let Some((_, turn)) = self.splitting.remove(&range) else {
+            return;
+        };
+        let leads_parent = self.replicas.iter().any(|replica| {
+            let ends_there = |span: &Span| span.end() == child.descriptor.span.start();
+            replica
+                .descriptor()
+                .is_some_and(|parent| ends_there(&parent.span))
+                && replica.leads()
+        });
+        let Some(replica) = child.replica() else { return };
+        tokio::spawn(self.clone().bear(turn, range, replica, leads_parent));
+    }
+
+    async fn bear(self: Arc<Self>, turn: Turn, range: RangeId, replica: ReplicaId, campaign: bool) {
+        let fresh = self.is_fresh(range, replica);
+        match self.start(&turn, range, replica, fresh).await {
+            Ok(child) if campaign => {
+                if child.raft.trigger().elect(false).await.is_err() {
+                    tracing::warn!(%range, %replica, "the range stopped before it could campaign");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => drop(self.start_failed(range, &error)),
+        }
+    }
+}

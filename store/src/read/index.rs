@@ -1,0 +1,95 @@
+//! ReadIndex, coalesced: reads without a lease wait for one round that asks a quorum.
+//!
+//! While a round is under way, arriving reads gather for the next one: a round only vouches for reads that arrived before
+//! it began. So there is one round at a time for a range, however many reads wait.
+
+use std::sync::Arc;
+
+use holdfast_common::clock::{self, Instant};
+use holdfast_common::net::Reply;
+use holdfast_common::proto;
+use holdfast_common::proto::kv::{Error, GetAnswer, GetRequest, ScanAnswer, ScanRequest};
+use parking_lot::Mutex;
+
+use super::{point, scan};
+use crate::metrics::{self, Op, Outcome, ReadPath};
+use crate::replica::Replica;
+
+/// When a reader that was turned away for too much waiting may come again, milliseconds.
+const BUSY_RETRY_MS: u32 = 20;
+
+/// A read that waits for a round.
+pub(crate) enum Waiting {
+    /// A point read.
+    Get(GetRequest, Reply),
+    /// A page of a scan.
+    Scan(ScanRequest, Reply),
+}
+
+impl Waiting {
+    /// Answers with an error.
+    pub fn refuse(self, error: &Error) {
+        match self {
+            Self::Get(_, reply) => {
+                metrics::ops(Op::Get, Outcome::of(error), 1);
+                reply.send(proto::encode(&Err::<GetAnswer, _>(error)));
+            }
+            Self::Scan(_, reply) => {
+                metrics::ops(Op::Scan, Outcome::of(error), 1);
+                reply.send(proto::encode(&Err::<ScanAnswer, _>(error)));
+            }
+        }
+    }
+}
+
+/// The reads of one replica that wait.
+#[derive(Default)]
+pub(crate) struct ReadRounds(Mutex<Gathering>);
+
+#[derive(Default)]
+struct Gathering {
+    waiting: Vec<(Instant, Waiting)>,
+    /// A task carries out rounds.
+    running: bool,
+}
+
+impl Replica {
+    /// Lets a read wait for the next round; answers it at once when too many wait.
+    pub(crate) fn join_round(self: &Arc<Self>, read: Waiting) {
+        let mut gathering = self.rounds.0.lock();
+        if gathering.waiting.len() >= self.site.waiting.items {
+            drop(gathering);
+            return read.refuse(&Error::Busy {
+                retry_after_ms: BUSY_RETRY_MS,
+            });
+        }
+        gathering.waiting.push((clock::now(), read));
+        if !std::mem::replace(&mut gathering.running, true) {
+            tokio::spawn(rounds(self.clone()));
+        }
+    }
+}
+
+async fn rounds(replica: Arc<Replica>) {
+    loop {
+        let reads = {
+            let mut gathering = replica.rounds.0.lock();
+            if gathering.waiting.is_empty() {
+                gathering.running = false;
+                return;
+            }
+            std::mem::take(&mut gathering.waiting)
+        };
+        let confirmed = replica.confirm().await;
+        if let Some((oldest, _)) = reads.first() {
+            metrics::read_took(ReadPath::ReadIndex, oldest.elapsed());
+        }
+        for (_, read) in reads {
+            match (&confirmed, read) {
+                (Err(error), read) => read.refuse(error),
+                (Ok(()), Waiting::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
+                (Ok(()), Waiting::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Reading one key.
+
+use holdfast_common::net::Reply;
+use holdfast_common::proto;
+use holdfast_common::proto::kv::{Error, GetAnswer, GetRequest};
+
+use crate::keys::RecordKey;
+use crate::metrics::{self, Op, Outcome};
+use crate::record;
+use crate::replica::Replica;
+use crate::site::Site;
+
+/// Answers a read whose replica may speak for its range at this moment, or is `staleness_ms` behind.
+pub(crate) fn answer(replica: &Replica, request: &GetRequest, staleness_ms: u64, reply: Reply) {
+    let result = get(replica, request, staleness_ms);
+    match &result {
+        Ok(_) => {
+            metrics::ops(Op::Get, Outcome::Ok, 1);
+            replica.count_reads(1);
+        }
+        Err(error) => metrics::ops(Op::Get, Outcome::of(error), 1),
+    }
+    reply.send(proto::encode(&result));
+}
+
+fn get(replica: &Replica, request: &GetRequest, staleness_ms: u64) -> Result<GetAnswer, Error> {
+    let key = request.key.as_bytes();
+    let last_revision_ms = replica.admit_key(request.target, key)?;
+    let stored = replica
+        .site
+        .engine
+        .get(RecordKey::new(key).as_ref())
+        .map_err(|error| replica.engine_failed(&error))?;
+    let record = match stored {
+        None => None,
+        Some(stored) => record::decode_live(&stored, Site::expiry_now_ms(last_revision_ms))
+            .map_err(|damage| replica.engine_failed(&damage))?,
+    };
+    Ok(GetAnswer { record, staleness_ms })
+}

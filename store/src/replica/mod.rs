@@ -1,0 +1,360 @@
+//! One replica of one range: what the host keeps for it beside its Raft group.
+//!
+//! A replica answers three questions for the request paths: what is the range ([`SharedRange`], as applied), may I speak
+//! for it (`standing`, `confirm`), and who may instead (`not_leader`). [`writes`] is the way of writes into the log, `read`
+//! that of reads around it.
+
+pub mod admission;
+pub mod fence;
+mod freshness;
+pub mod queue;
+mod watch;
+pub(crate) mod writes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::key::Span;
+use holdfast_common::proto::kv::{self, LeaderHint, Target};
+use holdfast_common::raft::types::{Raft, TypeConfig};
+use holdfast_common::range::Descriptor;
+use openraft::RaftMetrics;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::vote::RaftLeaderId;
+use openraft::{Instant, Membership, ReadPolicy};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use self::admission::Refusal;
+use self::fence::Fence;
+use self::freshness::Freshness;
+use self::queue::Queue;
+use self::writes::{Waiting, stopping};
+use crate::machine::RangeMachine;
+use crate::read::index::ReadRounds;
+use crate::read::lease::{self, Lease, Standing, Voting};
+use crate::shared::SharedRange;
+use crate::site::Site;
+
+/// What a leader knows of one other replica of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The replica.
+    pub id: ReplicaId,
+    /// Entries that it lacks; none when nothing was ever acknowledged.
+    pub lag: Option<u64>,
+    /// Whether it acknowledged something within the last election timeout.
+    pub live: bool,
+}
+
+/// A running replica.
+pub(crate) struct Replica {
+    pub range: RangeId,
+    pub id: ReplicaId,
+    pub site: Arc<Site>,
+    pub raft: Raft<RangeMachine>,
+    /// The range as this replica has applied it.
+    pub shared: SharedRange,
+    /// What is hidden while a split is under way.
+    pub fence: Fence,
+    /// Reads that wait for a quorum.
+    pub rounds: ReadRounds,
+    /// Set while a step from the driver is carried out.
+    pub stepping: AtomicBool,
+    fresh: bool,
+    metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    writes: Mutex<Queue<Waiting>>,
+    /// The last term whose lease this replica gave up, to hand its leadership over; 0 for none.
+    renounced_term: AtomicU64,
+    reads_total: AtomicU64,
+    writes_total: AtomicU64,
+    freshness: Freshness,
+    /// Ends the replica's own tasks.
+    stopped: CancellationToken,
+}
+
+impl Replica {
+    /// Wraps a group that runs, and watches over it. `fresh`: it never ran before.
+    pub fn start(
+        site: Arc<Site>,
+        (range, id): (RangeId, ReplicaId),
+        raft: Raft<RangeMachine>,
+        shared: SharedRange,
+        fresh: bool,
+    ) -> Arc<Self> {
+        let replica = Arc::new(Self {
+            range,
+            id,
+            metrics: raft.metrics(),
+            raft,
+            shared,
+            fresh,
+            fence: Fence::default(),
+            rounds: ReadRounds::default(),
+            stepping: AtomicBool::new(false),
+            writes: Mutex::new(Queue::new(site.waiting)),
+            renounced_term: AtomicU64::new(0),
+            reads_total: AtomicU64::new(0),
+            writes_total: AtomicU64::new(0),
+            freshness: Freshness::default(),
+            stopped: CancellationToken::new(),
+            site,
+        });
+        tokio::spawn(watch::run(replica.clone()));
+        replica
+    }
+
+    /// Stops the group. What waits is turned away, and what is in flight has an unknown outcome.
+    pub async fn stop(&self) {
+        self.stopped.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(range = %self.range, replica = %self.id, %error, "the group's task did not end well");
+        }
+        self.turn_away(&stopping());
+    }
+
+    /// Whether it never ran before, so that it can't have promised anything that it does not remember.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Lets it campaign.
+    pub fn allow_elections(&self) {
+        self.raft.runtime_config().elect(true);
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
+    }
+
+    /// The store that this replica lives on.
+    pub fn store(&self) -> StoreId {
+        self.site.store
+    }
+
+    /// The range, unless this replica has not had its first snapshot.
+    pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
+        self.shared.descriptor()
+    }
+
+    /// What is known about this replica's leadership at this moment.
+    pub fn standing(&self) -> Standing {
+        let metrics = self.metrics.borrow_watched();
+        let vote = &metrics.vote;
+        Standing {
+            term: vote.leader_id().term,
+            leads: vote.is_committed() && vote.leader_id().node_id() == &self.id && metrics.state.is_leader(),
+            voting: voting(metrics.membership_config.membership(), self.id),
+            applied_term: metrics
+                .last_applied
+                .as_ref()
+                .map(|log_id| log_id.committed_leader_id().term),
+            quorum_acked: metrics
+                .last_quorum_acked
+                .map(|acked| acked.into_inner().elapsed()),
+            renounced_term: self.renounced_term.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether it may answer linearizable reads by itself that have arrived already.
+    pub fn lease(&self) -> Lease {
+        lease::judge(&self.standing(), &self.site.terms)
+    }
+
+    /// Asks a quorum whether this replica still leads, and waits until it has applied all that was committed then.
+    pub async fn confirm(&self) -> Result<(), kv::Error> {
+        let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => linearizer,
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                return Err(self.not_leader());
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                return Err(kv::Error::NotReady(
+                    "the range's leader does not reach a majority".to_owned(),
+                ));
+            }
+            Err(RaftError::Fatal(_)) => return Err(stopping()),
+        };
+        match linearizer
+            .try_await_ready(&self.raft, Some(self.site.terms.lease))
+            .await
+        {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(kv::Error::NotReady(
+                "the leader has not applied what is committed".to_owned(),
+            )),
+            Err(_) => Err(stopping()),
+        }
+    }
+
+    /// Voids every lease, of whatever term, until [`renounce_lease`](Self::renounce_lease) says which. To be called before
+    /// a transfer of the leadership is started.
+    pub fn renounce_leases(&self) {
+        self.renounced_term.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Voids the lease of `term`, and of no later one: a transfer was started in it.
+    pub fn renounce_lease(&self, term: u64) {
+        self.renounced_term.store(term, Ordering::Release);
+    }
+
+    /// Whether it leads, as far as is known.
+    pub fn leads(&self) -> bool {
+        let metrics = self.metrics.borrow_watched();
+        metrics.state.is_leader() && metrics.current_leader == Some(self.id)
+    }
+
+    /// Its Raft term.
+    pub fn term(&self) -> u64 {
+        self.metrics.borrow_watched().current_term
+    }
+
+    /// Who leads, as far as is known.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        self.metrics.borrow_watched().current_leader
+    }
+
+    /// The newest configuration that it knows.
+    pub fn membership(&self) -> Membership<ReplicaId, holdfast_common::raft::types::Node> {
+        self.metrics
+            .borrow_watched()
+            .membership_config
+            .membership()
+            .clone()
+    }
+
+    /// What the leader knows of the others; nothing when this replica does not lead.
+    pub fn peers(&self) -> Vec<Peer> {
+        let metrics = self.metrics.borrow_watched();
+        let (Some(replication), Some(heartbeat)) = (&metrics.replication, &metrics.heartbeat) else {
+            return Vec::new();
+        };
+        let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        replication
+            .iter()
+            .filter(|(id, _)| **id != self.id)
+            .map(|(id, matched)| Peer {
+                id: *id,
+                lag: matched
+                    .as_ref()
+                    .map(|log_id| last.saturating_sub(log_id.index() + 1)),
+                live: heartbeat
+                    .get(id)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|acked| acked.elapsed() < self.site.terms.lease),
+            })
+            .collect()
+    }
+
+    /// Where to go instead, with what this replica knows of the range.
+    pub fn not_leader(&self) -> kv::Error {
+        let Some(descriptor) = self.descriptor() else {
+            return kv::Error::NotReady("the replica waits for its first snapshot".to_owned());
+        };
+        let leader = self
+            .leader()
+            .filter(|leader| *leader != self.id)
+            .and_then(|leader| {
+                let store = descriptor.replica(leader)?.store;
+                Some(LeaderHint {
+                    replica: leader,
+                    store,
+                    address: self.site.addresses.get(store),
+                })
+            });
+        kv::Error::NotLeader {
+            leader,
+            descriptor: Box::new((*descriptor).clone()),
+        }
+    }
+
+    /// Checks that `key` may be read or written here now. With it comes the time, in milliseconds since the Unix epoch,
+    /// of the last write.
+    pub fn admit_key(&self, target: Target, key: &[u8]) -> Result<u64, kv::Error> {
+        let admitted = {
+            let view = self.shared.read();
+            let Some(descriptor) = &view.descriptor else {
+                return Err(kv::Error::NoSuchRange);
+            };
+            admission::key(descriptor, target, key).map(|()| view.last_revision.millis())
+        };
+        match admitted {
+            Ok(_) if self.fence.hides(key, || self.term()) => Err(self.refused(Refusal::Splitting, key)),
+            Ok(last_revision_ms) => Ok(last_revision_ms),
+            Err(refusal) => Err(self.refused(refusal, key)),
+        }
+    }
+
+    /// Checks that `span` may be scanned here now. With it comes the time of the last write.
+    pub fn admit_span(&self, target: Target, span: &Span) -> Result<u64, kv::Error> {
+        let admitted = {
+            let view = self.shared.read();
+            let Some(descriptor) = &view.descriptor else {
+                return Err(kv::Error::NoSuchRange);
+            };
+            admission::span(descriptor, target, span).map(|()| view.last_revision.millis())
+        };
+        match admitted {
+            Ok(_) if self.fence.cuts(span, || self.term()) => {
+                Err(self.refused(Refusal::Splitting, span.start()))
+            }
+            Ok(last_revision_ms) => Ok(last_revision_ms),
+            Err(refusal) => Err(self.refused(refusal, span.start())),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal, key: &[u8]) -> kv::Error {
+        match refusal {
+            Refusal::StaleEpoch => kv::Error::StaleEpoch {
+                current: self.site.ranges.around(self.range, key),
+            },
+            Refusal::OutOfRange => kv::Error::Invalid("outside the range whose bounds it names".to_owned()),
+            Refusal::Splitting => kv::Error::NotReady("the range is being split".to_owned()),
+        }
+    }
+
+    /// The engine can't be trusted any more: ends the process.
+    pub fn engine_failed(&self, error: &dyn std::fmt::Display) -> kv::Error {
+        self.site
+            .alarm
+            .raise(format!("reading range {}: {error}", self.range));
+        kv::Error::NotReady("the store has failed".to_owned())
+    }
+
+    /// Counts reads served.
+    pub fn count_reads(&self, count: usize) {
+        self.reads_total.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts writes applied.
+    pub fn count_writes(&self, count: usize) {
+        self.writes_total.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Reads and writes since it started.
+    pub fn totals(&self) -> (u64, u64) {
+        (
+            self.reads_total.load(Ordering::Relaxed),
+            self.writes_total.load(Ordering::Relaxed),
+        )
+    }
+}
+
+fn voting(membership: &Membership<ReplicaId, holdfast_common::raft::types::Node>, me: ReplicaId) -> Voting {
+    match membership.get_joint_config().as_slice() {
+        [voters] if voters.contains(&me) && voters.len() == 1 => Voting::Alone,
+        configs if configs.iter().any(|voters| voters.contains(&me)) => Voting::OneOfMany,
+        _ => Voting::No,
+    }
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replica({} of range {})", self.id, self.range)
+    }
+}

@@ -1,0 +1,230 @@
+//! The RPC service of a store: takes requests off connections and sends each on its way.
+//!
+//! `call` runs on the task that reads a connection, once for each request; `flush` once for all that one socket read
+//! brought. Reads and writes are gathered in between: writes of one range then share an entry, and reads of one range
+//! share a look at the lease.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use holdfast_common::clock;
+use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
+use holdfast_common::proto::kv::{
+    Consistency, Error, GetRequest, Mutation, ScanRequest, WriteOutcome, WriteRequest,
+};
+use holdfast_common::proto::placement::{Step, StepError};
+use holdfast_common::proto::{self, method};
+use holdfast_common::raft::network::{Inbound, is_raft};
+use serde::de::DeserializeOwned;
+
+use crate::host::Host;
+use crate::machine::RangeMachine;
+use crate::metrics::{self, Op, Outcome, ReadPath};
+use crate::read::index::Waiting as WaitingRead;
+use crate::read::lease::Lease;
+use crate::read::{point, scan};
+use crate::replica::Replica;
+use crate::replica::writes::Waiting as WaitingWrite;
+
+/// When a writer that the engine can't keep up with may come again, milliseconds.
+const PRESSURE_RETRY_MS: u32 = 100;
+
+/// What one socket read has brought so far.
+#[derive(Default)]
+struct Gathered {
+    reads: Vec<(Arc<Replica>, WaitingRead)>,
+    /// Replicas with new writes.
+    proposers: Vec<Arc<Replica>>,
+}
+
+/// Answers for one store.
+pub(crate) struct StoreService {
+    host: Arc<Host>,
+    raft: Inbound<RangeMachine>,
+    gathered: DashMap<ConnId, Gathered>,
+}
+
+impl StoreService {
+    /// A service for the replicas of `host`, whose Raft messages go through `raft`.
+    pub fn new(host: Arc<Host>, raft: Inbound<RangeMachine>) -> Self {
+        Self {
+            host,
+            raft,
+            gathered: DashMap::new(),
+        }
+    }
+
+    fn get(&self, request: &Request, reply: Reply) {
+        let Some((get, reply)) = decode::<GetRequest>(request, reply) else {
+            return;
+        };
+        let Some(replica) = self.host.replica(get.target.range) else {
+            return WaitingRead::Get(get, reply).refuse(&Error::NoSuchRange);
+        };
+        match get.consistency {
+            Consistency::Linearizable => self.gather(request.conn, replica, WaitingRead::Get(get, reply)),
+            Consistency::Stale => stale(replica, WaitingRead::Get(get, reply)),
+        }
+    }
+
+    fn scan(&self, request: &Request, reply: Reply) {
+        let Some((scan, reply)) = decode::<ScanRequest>(request, reply) else {
+            return;
+        };
+        let Some(replica) = self.host.replica(scan.target.range) else {
+            return WaitingRead::Scan(scan, reply).refuse(&Error::NoSuchRange);
+        };
+        match scan.consistency {
+            Consistency::Linearizable => self.gather(request.conn, replica, WaitingRead::Scan(scan, reply)),
+            Consistency::Stale => stale(replica, WaitingRead::Scan(scan, reply)),
+        }
+    }
+
+    fn gather(&self, conn: ConnId, replica: Arc<Replica>, read: WaitingRead) {
+        self.gathered.entry(conn).or_default().reads.push((replica, read));
+    }
+
+    fn write(&self, request: &Request, reply: Reply) {
+        let Some((write, reply)) = decode::<WriteRequest>(request, reply) else {
+            return;
+        };
+        let replica = match self.admit(&write) {
+            Ok(replica) => replica,
+            Err(error) => {
+                metrics::ops(Op::Write, Outcome::of(&error), 1);
+                return reply.send(proto::encode(&Err::<WriteOutcome, _>(error)));
+            }
+        };
+        let arrived = clock::now();
+        replica.enqueue(WaitingWrite {
+            write: write.into(),
+            reply,
+            deadline: request.deadline,
+            arrived,
+        });
+        let mut gathered = self.gathered.entry(request.conn).or_default();
+        if !gathered
+            .proposers
+            .iter()
+            .any(|known| Arc::ptr_eq(known, &replica))
+        {
+            gathered.proposers.push(replica);
+        }
+    }
+
+    /// Whether a write may wait at this store to be proposed.
+    fn admit(&self, write: &WriteRequest) -> Result<Arc<Replica>, Error> {
+        let replica = self.host.replica(write.target.range).ok_or(Error::NoSuchRange)?;
+        replica.admit_key(write.target, write.key.as_bytes())?;
+        if !replica.leads() {
+            return Err(replica.not_leader());
+        }
+        if let Mutation::Put { value, .. } = &write.mutation {
+            if value.len() > holdfast_common::limits::MAX_VALUE_BYTES {
+                return Err(Error::Invalid(format!("a value of {} bytes", value.len())));
+            }
+            if replica.site.disk.refuses_puts() {
+                return Err(Error::DiskFull);
+            }
+        }
+        if replica.site.is_pressed() {
+            return Err(Error::Busy {
+                retry_after_ms: PRESSURE_RETRY_MS,
+            });
+        }
+        Ok(replica)
+    }
+
+    fn step(&self, request: &Request, reply: Reply) {
+        let Some((step, reply)) = decode::<Step>(request, reply) else {
+            return;
+        };
+        let host = self.host.clone();
+        tokio::spawn(async move {
+            let taken: Result<(), StepError> = host.take_step(step).await;
+            reply.send(proto::encode(&taken));
+        });
+    }
+}
+
+impl Service for StoreService {
+    fn call(&self, request: Request, reply: Reply) {
+        match request.method {
+            method::KV_GET => self.get(&request, reply),
+            method::KV_WRITE => self.write(&request, reply),
+            method::KV_SCAN => self.scan(&request, reply),
+            method::STORE_STEP => self.step(&request, reply),
+            raft if is_raft(raft) => self.raft.handle(request, reply),
+            _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
+        }
+    }
+
+    fn flush(&self, conn: ConnId) {
+        let Some(mut gathered) = self.gathered.get_mut(&conn) else {
+            return;
+        };
+        let Gathered { reads, proposers } = std::mem::take(&mut *gathered);
+        drop(gathered);
+        for replica in proposers {
+            replica.propose();
+        }
+        if !reads.is_empty() {
+            answer_together(reads);
+        }
+    }
+
+    fn closed(&self, conn: ConnId) {
+        self.gathered.remove(&conn);
+        self.raft.closed(conn);
+    }
+}
+
+/// Answers linearizable reads that arrived together, with one look at the lease of each range.
+fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
+    let now = clock::now();
+    let mut looked: Option<(Arc<Replica>, Lease)> = None;
+    for (replica, read) in reads {
+        let lease = match &looked {
+            Some((known, lease)) if Arc::ptr_eq(known, &replica) => *lease,
+            _ => replica.lease(),
+        };
+        match (lease, read) {
+            (Lease::Held, WaitingRead::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
+            (Lease::Held, WaitingRead::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
+            (Lease::Lapsed, read) => replica.join_round(read),
+            (Lease::NotLeader, read) => read.refuse(&replica.not_leader()),
+        }
+        looked = Some((replica, lease));
+    }
+    metrics::read_took(ReadPath::Lease, now.elapsed());
+}
+
+/// Answers a stale read, at once when it is known how stale.
+fn stale(replica: Arc<Replica>, read: WaitingRead) {
+    match replica.staleness_ms() {
+        Some(staleness_ms) => answer_stale(&replica, read, staleness_ms),
+        None => {
+            tokio::spawn(async move {
+                let staleness_ms = replica.learn_staleness_ms().await;
+                answer_stale(&replica, read, staleness_ms);
+            });
+        }
+    }
+}
+
+fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64) {
+    match read {
+        WaitingRead::Get(request, reply) => point::answer(replica, &request, staleness_ms, reply),
+        WaitingRead::Scan(request, reply) => scan::start(replica, request, staleness_ms, reply),
+    }
+}
+
+fn decode<T: DeserializeOwned>(request: &Request, reply: Reply) -> Option<(T, Reply)> {
+    match proto::decode(&request.body) {
+        Ok(message) => Some((message, reply)),
+        Err(error) => {
+            reply.fail(ErrorCode::BadRequest, &error.to_string());
+            None
+        }
+    }
+}

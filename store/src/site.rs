@@ -1,0 +1,81 @@
+//! What all replicas of a store share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use holdfast_common::clock::{self, Instant};
+use holdfast_common::ids::StoreId;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::addresses::Addresses;
+use crate::disk::DiskGuard;
+use crate::engine::Engine;
+use crate::ranges::Ranges;
+use crate::read::lease::Terms;
+use crate::replica::queue::Bounds;
+
+/// The store, as its replicas see it.
+pub(crate) struct Site {
+    /// Its id.
+    pub store: StoreId,
+    /// Where everything applied lies.
+    pub engine: Engine,
+    /// How long leases last here.
+    pub terms: Terms,
+    /// Where the other stores are.
+    pub addresses: Arc<Addresses>,
+    /// Which parts of the key space lie here.
+    pub ranges: Ranges,
+    /// Refuses puts when the disk is nearly full.
+    pub disk: Arc<DiskGuard>,
+    /// Something happened that the placement driver should hear of soon.
+    pub changed: Notify,
+    /// Bounds on what waits at one replica.
+    pub waiting: Bounds,
+    /// Ends the process when its state can't be trusted any more.
+    pub alarm: Alarm,
+    /// Set while the engine's background work is too far behind to take new writes.
+    pub pressed: AtomicBool,
+    /// When the process started.
+    pub started: Instant,
+}
+
+impl Site {
+    /// Milliseconds since the process started.
+    pub fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the engine asks for a pause.
+    pub fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// What is "now" for expiry: the wall clock, but never before the last write's time.
+    pub fn expiry_now_ms(last_revision_ms: u64) -> u64 {
+        clock::wall_ms().max(last_revision_ms)
+    }
+}
+
+/// Says once that the process must exit, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    raised: CancellationToken,
+    reason: OnceLock<String>,
+}
+
+impl Alarm {
+    /// Raises it; the first reason stays.
+    pub fn raise(&self, reason: String) {
+        tracing::error!(reason, "fatal: this store must stop");
+        let _ = self.reason.set(reason);
+        self.raised.cancel();
+    }
+
+    /// Waits until it is raised.
+    pub async fn raised(&self) -> String {
+        self.raised.cancelled().await;
+        self.reason.get().cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,123 @@
+//! Splitting a range: where, and safely.
+
+use std::sync::Arc;
+
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::key::Key;
+use holdfast_common::proto;
+use holdfast_common::proto::placement::StepError;
+use holdfast_common::raft::types::{Callback, Command as Encoded, LeaderId, TypeConfig};
+use holdfast_common::range::Descriptor;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResult;
+use openraft::vote::RaftLeaderId;
+use tokio::sync::oneshot;
+
+use super::step_error;
+use crate::apply::SplitAnswer;
+use crate::command::{Command, Split};
+use crate::metrics;
+use crate::middle::{self, Middle};
+use crate::replica::Replica;
+
+/// A split that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// The bounds version that it starts from.
+    pub bounds: u64,
+    /// The first key of the right part; none for the middle of the data.
+    pub at: Option<Key>,
+    /// The id of the right part.
+    pub right: RangeId,
+    /// Replica ids of the right part, by store.
+    pub replicas: Vec<(StoreId, ReplicaId)>,
+    /// Whether the store decided it without the driver.
+    pub alone: bool,
+}
+
+impl Replica {
+    /// Splits the range, and returns when this replica has applied the split.
+    pub(crate) async fn split(self: &Arc<Self>, order: Order) -> Result<(), StepError> {
+        let descriptor = self.descriptor().ok_or(StepError::NoSuchRange(self.range))?;
+        if descriptor.epoch.bounds > order.bounds {
+            // Done, or overtaken by another.
+            return Ok(());
+        }
+        let middle = self.find_cut(&descriptor, order.at).await?;
+        let (at, alone) = (middle.at.clone(), order.alone);
+        let split = Split {
+            bounds: order.bounds,
+            at: middle.at,
+            right: order.right,
+            replicas: order.replicas,
+            right_size: middle.right_size,
+            right_keys: middle.right_keys,
+        };
+        self.propose_split(split).await?;
+        metrics::split(alone);
+        tracing::info!(range = %self.range, right = %order.right, %at, alone, "the range was split");
+        Ok(())
+    }
+
+    /// The cut, with what lies on both sides of it. Reads all of the range, on a thread that may block.
+    async fn find_cut(&self, descriptor: &Descriptor, at: Option<Key>) -> Result<Middle, StepError> {
+        let failed = |error| {
+            self.engine_failed(&error);
+            StepError::Busy("the store has failed".to_owned())
+        };
+        let view = self.site.engine.view().await.map_err(failed)?;
+        let span = descriptor.span.clone();
+        let found = tokio::task::spawn_blocking(move || match at {
+            Some(at) => middle::sizes_at(&view, &span, &at),
+            None => middle::middle(&view, &span),
+        });
+        let found = found
+            .await
+            .map_err(|_| StepError::Busy("looking for the cut was interrupted".to_owned()))?;
+        found
+            .map_err(failed)?
+            .ok_or_else(|| StepError::Refused("there is no such cut inside the range".to_owned()))
+    }
+
+    async fn propose_split(self: &Arc<Self>, split: Split) -> Result<(), StepError> {
+        let standing = self.standing();
+        if !standing.leads {
+            return Err(StepError::NotLeader(self.range));
+        }
+        if !self.fence.raise(standing.term, split.at.clone()) {
+            return Err(StepError::Busy(
+                "the outcome of another split is not known yet".to_owned(),
+            ));
+        }
+        let (tell, outcome) = oneshot::channel();
+        let replica = self.clone();
+        let callback = Callback::new(move |result: ClientWriteResult<TypeConfig>| {
+            // Only here: when nobody waits any more, or no outcome comes, the fence must stand on.
+            if matches!(result, Ok(_) | Err(ClientWriteError::ForwardToLeader(_))) {
+                replica.fence.lower();
+            }
+            let _ = tell.send(result);
+        });
+        // In this term or not at all: in another the fence would not hold.
+        let leader = LeaderId::new(standing.term, self.id).to_committed();
+        let entry = Encoded(Command::Split(split).encode());
+        let sent = self
+            .raft
+            .write(entry)
+            .with_leader(leader)
+            .responder(callback)
+            .await;
+        sent.map_err(|fatal| step_error(self.range, RaftError::Fatal(fatal)))?;
+        match outcome.await {
+            Err(_) => Err(StepError::Busy("the replica is stopping".to_owned())),
+            Ok(Err(error)) => Err(step_error(self.range, RaftError::APIError(error))),
+            Ok(Ok(response)) => match proto::decode::<SplitAnswer>(&response.data.0) {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(refused)) => Err(StepError::Refused(refused.to_string())),
+                Err(error) => Err(StepError::Busy(format!(
+                    "the split's answer does not decode: {error}"
+                ))),
+            },
+        }
+    }
+}
