@@ -106,6 +106,8 @@ pub enum Payload {
 pub enum Appended {
     /// All entries are durable in the receiver's log.
     Success,
+    /// The receiver's log is durable and equal up to here only.
+    UpTo(Option<LogId>),
     /// The receiver's log does not have `prev`.
     Conflict,
     /// The receiver has seen this higher vote; the sender leads no more.

@@ -32,7 +32,8 @@ impl Append {
     /// Encodes the message. Commands are copied as they are.
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(self.size_bound());
-        let flags = if self.prev.is_some() { HAS_PREV } else { 0 } | if self.commit.is_some() { HAS_COMMIT } else { 0 };
+        let flags = if self.prev.is_some() { HAS_PREV } else { 0 }
+            | if self.commit.is_some() { HAS_COMMIT } else { 0 };
         out.put_u8(VERSION);
         out.put_u8(flags);
         out.put_u64(self.route.range.0);
@@ -71,18 +72,38 @@ impl Append {
             to: ReplicaId(get_u64(body)?),
         };
         let term = get_u64(body)?;
-        let prev = if flags & HAS_PREV != 0 { Some(get_log_id(body)?) } else { None };
-        let commit = if flags & HAS_COMMIT != 0 { Some(get_log_id(body)?) } else { None };
+        let prev = if flags & HAS_PREV != 0 {
+            Some(get_log_id(body)?)
+        } else {
+            None
+        };
+        let commit = if flags & HAS_COMMIT != 0 {
+            Some(get_log_id(body)?)
+        } else {
+            None
+        };
         let count = get_len(body)?;
         if count > body.len() / MIN_ENTRY_BYTES {
             return Err(CUT);
         }
-        let entries = (0..count).map(|_| get_entry(body)).collect::<Result<Vec<_>, _>>()?;
+        let entries = (0..count)
+            .map(|_| get_entry(body))
+            .collect::<Result<Vec<_>, _>>()?;
         if !body.is_empty() {
             return Err(BAD);
         }
-        let append = Self { route, term, prev, commit, entries };
-        if append.is_plausible() { Ok(append) } else { Err(BAD) }
+        let append = Self {
+            route,
+            term,
+            prev,
+            commit,
+            entries,
+        };
+        if append.is_plausible() {
+            Ok(append)
+        } else {
+            Err(BAD)
+        }
     }
 
     /// Whether indexes stay in bounds and terms neither fall nor exceed the sender's.
@@ -91,8 +112,13 @@ impl Append {
             Some(prev) => (prev.term, prev.index.checked_add(1)),
             None => (0, Some(0)),
         };
-        let fits = next.and_then(|next| next.checked_add(self.entries.len() as u64)).is_some();
-        let rising = self.entries.iter().all(|entry| std::mem::replace(&mut term, entry.term) <= entry.term);
+        let fits = next
+            .and_then(|next| next.checked_add(self.entries.len() as u64))
+            .is_some();
+        let rising = self
+            .entries
+            .iter()
+            .all(|entry| std::mem::replace(&mut term, entry.term) <= entry.term);
         fits && rising && term <= self.term
     }
 
@@ -173,7 +199,10 @@ fn get_varint(body: &mut Bytes) -> Result<u64, DecodeError> {
 }
 
 fn get_log_id(body: &mut Bytes) -> Result<LogId, DecodeError> {
-    Ok(LogId { term: get_varint(body)?, index: get_varint(body)? })
+    Ok(LogId {
+        term: get_varint(body)?,
+        index: get_varint(body)?,
+    })
 }
 
 fn get_bytes(body: &mut Bytes) -> Result<Bytes, DecodeError> {

@@ -27,7 +27,10 @@ fn vote() -> impl Strategy<Value = Vote> {
 
 fn membership() -> impl Strategy<Value = Membership> {
     let configs = vec(vec(any::<u64>().prop_map(ReplicaId), 0..4), 0..3);
-    let members = vec(any::<(u64, u64)>().prop_map(|(id, store)| (ReplicaId(id), StoreId(store))), 0..5);
+    let members = vec(
+        any::<(u64, u64)>().prop_map(|(id, store)| (ReplicaId(id), StoreId(store))),
+        0..5,
+    );
     (configs, members).prop_map(|(configs, members)| Membership { configs, members })
 }
 
@@ -43,22 +46,38 @@ fn payload() -> impl Strategy<Value = Payload> {
 fn append() -> impl Strategy<Value = Append> {
     let prev = option::of((any::<u32>(), any::<u64>().prop_map(|index| index >> 1)));
     let entries = vec((any::<u8>(), payload()), 0..20);
-    (route(), prev, option::of(log_id()), entries, any::<u32>()).prop_map(|(route, prev, commit, entries, above)| {
-        let prev = prev.map(|(term, index)| LogId { term: u64::from(term), index });
-        let mut term = prev.map_or(0, |prev| prev.term);
-        let entries = entries
-            .into_iter()
-            .map(|(step, payload)| {
-                term += u64::from(step);
-                Entry { term, payload }
-            })
-            .collect();
-        Append { route, term: term + u64::from(above), prev, commit, entries }
-    })
+    (route(), prev, option::of(log_id()), entries, any::<u32>()).prop_map(
+        |(route, prev, commit, entries, above)| {
+            let prev = prev.map(|(term, index)| LogId {
+                term: u64::from(term),
+                index,
+            });
+            let mut term = prev.map_or(0, |prev| prev.term);
+            let entries = entries
+                .into_iter()
+                .map(|(step, payload)| {
+                    term += u64::from(step);
+                    Entry { term, payload }
+                })
+                .collect();
+            Append {
+                route,
+                term: term + u64::from(above),
+                prev,
+                commit,
+                entries,
+            }
+        },
+    )
 }
 
 fn appended() -> impl Strategy<Value = Appended> {
-    prop_oneof![Just(Appended::Success), Just(Appended::Conflict), vote().prop_map(Appended::HigherVote)]
+    prop_oneof![
+        Just(Appended::Success),
+        option::of(log_id()).prop_map(Appended::UpTo),
+        Just(Appended::Conflict),
+        vote().prop_map(Appended::HigherVote),
+    ]
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
@@ -73,23 +92,38 @@ fn refusal() -> impl Strategy<Value = Refusal> {
 }
 
 fn snapshot_message() -> impl Strategy<Value = SnapshotMessage> {
-    let header = (route(), any::<[u64; 4]>(), option::of(log_id()), option::of(log_id()), membership());
+    let header = (
+        route(),
+        any::<[u64; 4]>(),
+        option::of(log_id()),
+        option::of(log_id()),
+        membership(),
+    );
     prop_oneof![
-        header.prop_map(|(route, [term, transfer, len, checksum], last, membership_log_id, membership)| {
-            SnapshotMessage::Offer(SnapshotHeader {
-                route,
-                term,
-                transfer,
-                last,
-                membership_log_id,
-                membership,
-                len,
-                checksum,
-            })
-        }),
-        (route(), any::<[u64; 2]>(), vec(any::<u8>(), 0..300)).prop_map(|(route, [transfer, offset], data)| {
-            SnapshotMessage::Chunk(SnapshotChunk { route, transfer, offset, data: data.into() })
-        }),
+        header.prop_map(
+            |(route, [term, transfer, len, checksum], last, membership_log_id, membership)| {
+                SnapshotMessage::Offer(SnapshotHeader {
+                    route,
+                    term,
+                    transfer,
+                    last,
+                    membership_log_id,
+                    membership,
+                    len,
+                    checksum,
+                })
+            }
+        ),
+        (route(), any::<[u64; 2]>(), vec(any::<u8>(), 0..300)).prop_map(
+            |(route, [transfer, offset], data)| {
+                SnapshotMessage::Chunk(SnapshotChunk {
+                    route,
+                    transfer,
+                    offset,
+                    data: data.into(),
+                })
+            }
+        ),
         (route(), any::<u64>()).prop_map(|(route, transfer)| SnapshotMessage::Install { route, transfer }),
     ]
 }
@@ -171,16 +205,31 @@ proptest! {
 }
 
 fn small() -> Append {
-    let route = Route { range: RangeId(1), from: ReplicaId(2), to: ReplicaId(3) };
-    let entries = vec![Entry { term: 4, payload: Payload::Command(Bytes::from_static(b"command")) }];
-    Append { route, term: 4, prev: Some(LogId { term: 3, index: 9 }), commit: None, entries }
+    let route = Route {
+        range: RangeId(1),
+        from: ReplicaId(2),
+        to: ReplicaId(3),
+    };
+    let entries = vec![Entry {
+        term: 4,
+        payload: Payload::Command(Bytes::from_static(b"command")),
+    }];
+    Append {
+        route,
+        term: 4,
+        prev: Some(LogId { term: 3, index: 9 }),
+        commit: None,
+        entries,
+    }
 }
 
 #[test]
 fn a_command_is_a_slice_of_the_message() {
     let body = small().encode();
     let decoded = Append::decode(body.clone()).expect("an append");
-    let Payload::Command(command) = &decoded.entries[0].payload else { panic!("not a command") };
+    let Payload::Command(command) = &decoded.entries[0].payload else {
+        panic!("not a command")
+    };
     assert!(body.as_ptr_range().contains(&command.as_ptr()));
 }
 
@@ -198,11 +247,24 @@ fn the_layout_stands() {
 
 #[test]
 fn what_no_leader_sends_is_malformed() {
-    let falling = Append { prev: Some(LogId { term: 5, index: 9 }), term: 6, ..small() };
+    let falling = Append {
+        prev: Some(LogId { term: 5, index: 9 }),
+        term: 6,
+        ..small()
+    };
     let above = Append { term: 3, ..small() };
-    let beyond = Append { prev: Some(LogId { term: 3, index: u64::MAX }), ..small() };
+    let beyond = Append {
+        prev: Some(LogId {
+            term: 3,
+            index: u64::MAX,
+        }),
+        ..small()
+    };
     for append in [falling, above, beyond] {
-        assert!(matches!(Append::decode(append.encode()), Err(DecodeError::Malformed(_))), "{append:?}");
+        assert!(
+            matches!(Append::decode(append.encode()), Err(DecodeError::Malformed(_))),
+            "{append:?}"
+        );
     }
 }
 
@@ -216,7 +278,10 @@ fn another_version_is_named() {
 
 #[test]
 fn a_count_is_not_believed_before_its_bytes_are_there() {
-    let empty = Append { entries: Vec::new(), ..small() };
+    let empty = Append {
+        entries: Vec::new(),
+        ..small()
+    };
     let mut body = empty.encode().to_vec();
     body.pop();
     body.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);

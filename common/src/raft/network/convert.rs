@@ -1,0 +1,477 @@
+//! Between the wire's types and openraft's: the only place that knows both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use crate::proto::raft as wire;
+use crate::proto::raft::Route;
+use crate::raft::types::{
+    Command, CommittedLeaderId, Entry, LogId, Membership, Node, Payload, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote,
+};
+
+/// openraft asked to send what the wire can't say: a bug, here or there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unsendable {
+    #[error("the vote is not the sender's own")]
+    ForeignVote,
+    #[error("the entries do not follow each other")]
+    Gap,
+}
+
+/// A peer sent what no replica sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Implausible {
+    #[error("a membership with an empty set of voters, or with voters that are no members")]
+    Membership,
+    #[error("an answer that contradicts the append it belongs to")]
+    Answer,
+}
+
+pub(super) fn log_id(id: LogId) -> wire::LogId {
+    wire::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
+}
+
+pub(super) fn from_log_id(id: wire::LogId) -> LogId {
+    LogId {
+        leader_id: CommittedLeaderId::new(id.term),
+        index: id.index,
+    }
+}
+
+pub(super) fn vote(vote: Vote) -> wire::Vote {
+    wire::Vote {
+        term: vote.leader_id.term,
+        replica: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
+}
+
+pub(super) fn from_vote(vote: wire::Vote) -> Vote {
+    if vote.committed {
+        Vote::new_committed(vote.term, vote.replica)
+    } else {
+        Vote::new(vote.term, vote.replica)
+    }
+}
+
+/// The term of the vote of `route`'s sender.
+pub(super) fn leader_term(route: Route, vote: &Vote) -> Result<u64, Unsendable> {
+    let own = vote.committed && vote.leader_id.voted_for == route.from;
+    if own {
+        Ok(vote.leader_id.term)
+    } else {
+        Err(Unsendable::ForeignVote)
+    }
+}
+
+/// The vote of the sender of a leader's message.
+pub(super) fn leader_vote(route: Route, term: u64) -> Vote {
+    Vote::new_committed(term, route.from)
+}
+
+pub(super) fn append(
+    route: Route,
+    rpc: AppendEntriesRequest<TypeConfig>,
+) -> Result<wire::Append, Unsendable> {
+    let term = leader_term(route, &rpc.vote)?;
+    let first = rpc.prev_log_id.map_or(0, |prev| prev.index.saturating_add(1));
+    if rpc
+        .entries
+        .iter()
+        .zip(first..)
+        .any(|(entry, index)| entry.log_id.index != index)
+    {
+        return Err(Unsendable::Gap);
+    }
+    Ok(wire::Append {
+        route,
+        term,
+        prev: rpc.prev_log_id.map(log_id),
+        commit: rpc.leader_commit.map(log_id),
+        entries: rpc.entries.into_iter().map(entry).collect(),
+    })
+}
+
+pub(super) fn from_append(append: wire::Append) -> Result<AppendEntriesRequest<TypeConfig>, Implausible> {
+    let first = append.prev.map_or(0, |prev| prev.index.saturating_add(1));
+    let entries = append
+        .entries
+        .into_iter()
+        .zip(first..)
+        .map(|(entry, index)| from_entry(entry, index));
+    Ok(AppendEntriesRequest {
+        vote: leader_vote(append.route, append.term),
+        prev_log_id: append.prev.map(from_log_id),
+        leader_commit: append.commit.map(from_log_id),
+        entries: entries.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The heartbeat that `rpc` is, unless it carries entries.
+pub(super) fn beat(
+    route: Route,
+    rpc: &AppendEntriesRequest<TypeConfig>,
+) -> Option<Result<wire::Beat, Unsendable>> {
+    rpc.entries.is_empty().then(|| {
+        let term = leader_term(route, &rpc.vote)?;
+        let (prev, commit) = (rpc.prev_log_id.map(log_id), rpc.leader_commit.map(log_id));
+        Ok(wire::Beat {
+            route,
+            term,
+            prev,
+            commit,
+        })
+    })
+}
+
+pub(super) fn from_beat(beat: wire::Beat) -> AppendEntriesRequest<TypeConfig> {
+    AppendEntriesRequest {
+        vote: leader_vote(beat.route, beat.term),
+        prev_log_id: beat.prev.map(from_log_id),
+        leader_commit: beat.commit.map(from_log_id),
+        entries: Vec::new(),
+    }
+}
+
+pub(super) fn appended(response: AppendEntriesResponse<TypeConfig>) -> wire::Appended {
+    match response {
+        AppendEntriesResponse::Success => wire::Appended::Success,
+        AppendEntriesResponse::PartialSuccess(upto) => wire::Appended::UpTo(upto.map(log_id)),
+        AppendEntriesResponse::Conflict => wire::Appended::Conflict,
+        AppendEntriesResponse::HigherVote(higher) => wire::Appended::HigherVote(vote(higher)),
+    }
+}
+
+pub(super) fn from_appended(appended: wire::Appended) -> AppendEntriesResponse<TypeConfig> {
+    match appended {
+        wire::Appended::Success => AppendEntriesResponse::Success,
+        wire::Appended::UpTo(upto) => AppendEntriesResponse::PartialSuccess(upto.map(from_log_id)),
+        wire::Appended::Conflict => AppendEntriesResponse::Conflict,
+        wire::Appended::HigherVote(higher) => AppendEntriesResponse::HigherVote(from_vote(higher)),
+    }
+}
+
+/// What an append from behind `prev` up to `last` came to. openraft panics on a conflict where there is nothing to
+/// conflict with, and takes any success for a fact.
+pub(super) fn stream_result(
+    appended: wire::Appended,
+    prev: Option<LogId>,
+    last: Option<LogId>,
+) -> Result<StreamAppendResult<TypeConfig>, Implausible> {
+    let possible = match appended {
+        wire::Appended::Conflict => prev.is_some(),
+        wire::Appended::UpTo(upto) => (prev..=last).contains(&upto.map(from_log_id)),
+        wire::Appended::Success | wire::Appended::HigherVote(_) => true,
+    };
+    if possible {
+        Ok(from_appended(appended).into_stream_result(prev, last))
+    } else {
+        Err(Implausible::Answer)
+    }
+}
+
+pub(super) fn vote_request(
+    route: Route,
+    rpc: &VoteRequest<TypeConfig>,
+    pre: bool,
+) -> Result<wire::VoteRequest, Unsendable> {
+    if rpc.vote.committed || rpc.vote.leader_id.voted_for != route.from {
+        return Err(Unsendable::ForeignVote);
+    }
+    let (term, last) = (rpc.vote.leader_id.term, rpc.last_log_id.map(log_id));
+    Ok(wire::VoteRequest {
+        route,
+        term,
+        last,
+        pre,
+        transfer: rpc.leadership_transfer,
+    })
+}
+
+pub(super) fn from_vote_request(request: &wire::VoteRequest) -> VoteRequest<TypeConfig> {
+    VoteRequest {
+        vote: Vote::new(request.term, request.route.from),
+        last_log_id: request.last.map(from_log_id),
+        leadership_transfer: request.transfer,
+    }
+}
+
+pub(super) fn vote_answer(response: &VoteResponse<TypeConfig>) -> wire::VoteAnswer {
+    wire::VoteAnswer {
+        vote: vote(response.vote),
+        granted: response.vote_granted,
+        last: response.last_log_id.map(log_id),
+    }
+}
+
+pub(super) fn from_vote_answer(answer: &wire::VoteAnswer) -> VoteResponse<TypeConfig> {
+    VoteResponse::new(
+        from_vote(answer.vote),
+        answer.last.map(from_log_id),
+        answer.granted,
+    )
+}
+
+pub(super) fn transfer(
+    route: Route,
+    rpc: &TransferLeaderRequest<TypeConfig>,
+) -> Result<wire::Transfer, Unsendable> {
+    let term = leader_term(route, rpc.from_leader())?;
+    Ok(wire::Transfer {
+        route,
+        term,
+        target: *rpc.to_node_id(),
+        last: rpc.last_log_id().copied().map(log_id),
+    })
+}
+
+pub(super) fn from_transfer(transfer: &wire::Transfer) -> TransferLeaderRequest<TypeConfig> {
+    let vote = leader_vote(transfer.route, transfer.term);
+    TransferLeaderRequest::new(vote, transfer.target, transfer.last.map(from_log_id))
+}
+
+pub(super) fn transfer_answer(response: TransferLeaderResponse<TypeConfig>) -> wire::TransferAnswer {
+    match response {
+        Ok(()) => wire::TransferAnswer::Accepted,
+        Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+            wire::TransferAnswer::VoteChanged(vote(actual))
+        }
+        Err(TransferLeaderError::LogNotFlushed { actual, .. }) => {
+            wire::TransferAnswer::LogBehind(actual.map(log_id))
+        }
+    }
+}
+
+pub(super) fn from_transfer_answer(
+    request: &TransferLeaderRequest<TypeConfig>,
+    answer: wire::TransferAnswer,
+) -> TransferLeaderResponse<TypeConfig> {
+    match answer {
+        wire::TransferAnswer::Accepted => Ok(()),
+        wire::TransferAnswer::VoteChanged(actual) => Err(TransferLeaderError::VoteChanged {
+            expected: *request.from_leader(),
+            actual: from_vote(actual),
+        }),
+        wire::TransferAnswer::LogBehind(actual) => Err(TransferLeaderError::LogNotFlushed {
+            expected: request.last_log_id().copied(),
+            actual: actual.map(from_log_id),
+        }),
+    }
+}
+
+pub(super) fn membership(membership: &Membership) -> wire::Membership {
+    wire::Membership {
+        configs: membership
+            .get_joint_config()
+            .iter()
+            .map(|config| config.iter().copied().collect())
+            .collect(),
+        members: membership
+            .nodes()
+            .map(|(&replica, node)| (replica, node.store))
+            .collect(),
+    }
+}
+
+pub(super) fn from_membership(membership: wire::Membership) -> Result<Membership, Implausible> {
+    let configs = membership.configs.into_iter().map(BTreeSet::from_iter).collect();
+    let members = membership
+        .members
+        .into_iter()
+        .map(|(replica, store)| (replica, Node { store }));
+    Membership::new(configs, members.collect::<BTreeMap<_, _>>()).map_err(|_| Implausible::Membership)
+}
+
+/// What a snapshot is, for the wire; `content` is its length and checksum.
+pub(super) fn snapshot_header(
+    route: Route,
+    term: u64,
+    transfer: u64,
+    meta: &SnapshotMeta,
+    (len, checksum): (u64, u64),
+) -> wire::SnapshotHeader {
+    wire::SnapshotHeader {
+        route,
+        term,
+        transfer,
+        last: meta.last_log_id.map(log_id),
+        membership_log_id: meta.last_membership.log_id().map(log_id),
+        membership: membership(meta.last_membership.membership()),
+        len,
+        checksum,
+    }
+}
+
+pub(super) fn from_snapshot_header(header: wire::SnapshotHeader) -> Result<SnapshotMeta, Implausible> {
+    let membership = from_membership(header.membership)?;
+    Ok(SnapshotMeta {
+        last_log_id: header.last.map(from_log_id),
+        last_membership: StoredMembership::new(header.membership_log_id.map(from_log_id), membership),
+    })
+}
+
+fn entry(entry: Entry) -> wire::Entry {
+    let payload = match entry.payload {
+        Payload::Blank => wire::Payload::Blank,
+        Payload::Normal(Command(bytes)) => wire::Payload::Command(bytes),
+        Payload::Membership(members) => wire::Payload::Membership(membership(&members)),
+    };
+    wire::Entry {
+        term: entry.log_id.leader_id.term,
+        payload,
+    }
+}
+
+fn from_entry(entry: wire::Entry, index: u64) -> Result<Entry, Implausible> {
+    let payload = match entry.payload {
+        wire::Payload::Blank => Payload::Blank,
+        wire::Payload::Command(bytes) => Payload::Normal(Command(bytes)),
+        wire::Payload::Membership(members) => Payload::Membership(from_membership(members)?),
+    };
+    Ok(Entry {
+        log_id: LogId {
+            leader_id: CommittedLeaderId::new(entry.term),
+            index,
+        },
+        payload,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ids::{RangeId, ReplicaId, StoreId};
+
+    const ROUTE: Route = Route {
+        range: RangeId(1),
+        from: ReplicaId(2),
+        to: ReplicaId(3),
+    };
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId {
+            leader_id: CommittedLeaderId::new(term),
+            index,
+        }
+    }
+
+    fn joint() -> Membership {
+        let configs = vec![
+            BTreeSet::from([ReplicaId(2)]),
+            BTreeSet::from([ReplicaId(2), ReplicaId(3)]),
+        ];
+        let nodes: BTreeMap<_, _> = (2..=4)
+            .map(|id| {
+                (
+                    ReplicaId(id),
+                    Node {
+                        store: StoreId(id * 10),
+                    },
+                )
+            })
+            .collect();
+        Membership::new(configs, nodes).expect("valid")
+    }
+
+    fn request() -> AppendEntriesRequest<TypeConfig> {
+        let payloads = [
+            Payload::Blank,
+            Payload::Normal(Command(Bytes::from_static(b"x"))),
+            Payload::Membership(joint()),
+        ];
+        let entries = payloads.into_iter().zip(5..).map(|(payload, index)| Entry {
+            log_id: id(7, index),
+            payload,
+        });
+        AppendEntriesRequest {
+            vote: Vote::new_committed(7, ReplicaId(2)),
+            prev_log_id: Some(id(6, 4)),
+            leader_commit: Some(id(6, 3)),
+            entries: entries.collect(),
+        }
+    }
+
+    #[test]
+    fn an_append_comes_back() {
+        let sent = append(ROUTE, request()).expect("sendable");
+        let received = wire::Append::decode(sent.encode()).expect("decodes");
+        let received = from_append(received).expect("plausible");
+        assert_eq!(format!("{received:?}"), format!("{:?}", request()));
+    }
+
+    #[test]
+    fn what_the_wire_can_not_say_is_not_sent() {
+        let mut gap = request();
+        gap.entries.remove(1);
+        assert_eq!(append(ROUTE, gap).map(drop), Err(Unsendable::Gap));
+        let foreign = AppendEntriesRequest {
+            vote: Vote::new_committed(7, ReplicaId(9)),
+            ..request()
+        };
+        assert_eq!(append(ROUTE, foreign).map(drop), Err(Unsendable::ForeignVote));
+        let candidate = AppendEntriesRequest {
+            vote: Vote::new(7, ReplicaId(2)),
+            ..request()
+        };
+        assert_eq!(append(ROUTE, candidate).map(drop), Err(Unsendable::ForeignVote));
+    }
+
+    #[test]
+    fn a_membership_that_openraft_would_not_take_is_refused() {
+        let voters_only = wire::Membership {
+            configs: vec![vec![ReplicaId(1)]],
+            members: Vec::new(),
+        };
+        assert_eq!(from_membership(voters_only), Err(Implausible::Membership));
+        assert_eq!(from_membership(membership(&joint())), Ok(joint()));
+    }
+
+    #[test]
+    fn an_answer_that_can_not_be_is_no_answer() {
+        let (prev, last) = (Some(id(3, 4)), Some(id(3, 9)));
+        assert!(
+            matches!(stream_result(wire::Appended::Success, prev, last), Ok(Ok(matching)) if matching == last)
+        );
+        assert!(matches!(
+            stream_result(wire::Appended::Conflict, prev, last),
+            Ok(Err(_))
+        ));
+        assert!(stream_result(wire::Appended::Conflict, None, last).is_err());
+        let upto = |index| wire::Appended::UpTo(Some(wire::LogId { term: 3, index }));
+        assert!(stream_result(upto(6), prev, last).is_ok());
+        assert!(stream_result(upto(3), prev, last).is_err());
+        assert!(stream_result(upto(10), prev, last).is_err());
+    }
+
+    #[test]
+    fn votes_and_snapshots_come_back() {
+        let rpc = VoteRequest {
+            leadership_transfer: true,
+            ..VoteRequest::new(Vote::new(8, ReplicaId(2)), None)
+        };
+        assert_eq!(
+            from_vote_request(&vote_request(ROUTE, &rpc, true).expect("sendable")),
+            rpc
+        );
+        let answer = VoteResponse::new(Vote::new_committed(8, ReplicaId(5)), Some(id(3, 9)), false);
+        assert_eq!(from_vote_answer(&vote_answer(&answer)), answer);
+        let meta = SnapshotMeta {
+            last_log_id: Some(id(3, 9)),
+            last_membership: StoredMembership::new(Some(id(2, 5)), joint()),
+        };
+        assert_eq!(
+            from_snapshot_header(snapshot_header(ROUTE, 8, 1, &meta, (0, 0))),
+            Ok(meta)
+        );
+    }
+}
