@@ -1,0 +1,105 @@
+//! What is put right without a plan: small, stateless repairs of what crashes and lost messages leave behind. Pure.
+//!
+//! - A replica that is in no configuration of its range any more, and in no plan, is destroyed.
+//! - A member of a range that does not exist on its store (its split came by snapshot, its store missed the step that
+//!   creates it) is created, empty.
+//! - A joint configuration whose change has no operator any more is completed.
+//!
+//! Each is told again with every heartbeat until the reports show it done.
+
+use std::collections::{BTreeMap, HashMap};
+
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::proto::placement::{ReplicaReport, Step};
+use holdfast_common::range::{Descriptor, Role};
+
+use crate::operator::action::change_voters;
+use crate::view::{Health, Millis, View};
+
+/// Time that something must look wrong before it is put right: reports of different stores are not of one moment.
+const GRACE_MS: Millis = 5_000;
+
+/// Most corrections told to one store at a time.
+const MAX_PER_STORE: usize = 256;
+
+/// Finds what is to be put right, and remembers since when it looked wrong.
+#[derive(Debug, Default)]
+pub struct Corrections {
+    since: HashMap<Wrong, Millis>,
+    due: BTreeMap<StoreId, Vec<Step>>,
+}
+
+/// Something that looks wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wrong {
+    Orphan(ReplicaId),
+    Missing(ReplicaId),
+    Joint(RangeId, u64),
+}
+
+impl Corrections {
+    /// Looks at everything anew.
+    pub fn review(&mut self, view: &View<'_>) {
+        let mut found = Vec::new();
+        for (store, report) in view.reports.stores() {
+            let orphans = report.replicas.values().filter(|replica| is_orphan(replica, view));
+            found.extend(orphans.map(|orphan| (Wrong::Orphan(orphan.replica), store, destroy(orphan))));
+        }
+        for range in view.state.map.iter() {
+            found.extend(missing(range, view));
+            found.extend(half_done(range, view));
+        }
+        let before = std::mem::take(&mut self.since);
+        self.due.clear();
+        for (wrong, store, step) in found {
+            let since = before.get(&wrong).copied().unwrap_or(view.now);
+            self.since.insert(wrong, since);
+            let due = self.due.entry(store).or_default();
+            if view.now.saturating_sub(since) >= GRACE_MS && due.len() < MAX_PER_STORE {
+                due.push(step);
+            }
+        }
+    }
+
+    /// What to tell a store.
+    pub fn due(&self, store: StoreId) -> &[Step] {
+        self.due.get(&store).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether a replica belongs nowhere: its range went on without it, and no plan can make it a member. Ids are never
+/// reused, so what was a member once and is none now never will be; what never was can only become one by a plan.
+fn is_orphan(report: &ReplicaReport, view: &View<'_>) -> bool {
+    let Some(range) = view.state.map.get(report.descriptor.id) else { return false };
+    range.replica(report.replica).is_none()
+        && range.epoch.membership > report.descriptor.epoch.membership
+        && view.state.is_out_of_plans(report.replica)
+}
+
+fn destroy(orphan: &ReplicaReport) -> Step {
+    Step::DestroyReplica { range: orphan.descriptor.id, replica: orphan.replica }
+}
+
+fn missing<'a>(range: &'a Descriptor, view: &'a View<'_>) -> impl Iterator<Item = (Wrong, StoreId, Step)> + 'a {
+    let absent = range.replicas.iter().filter(|replica| view.reports.lacks(replica.store, replica.id));
+    let wanted = absent.filter(|replica| {
+        view.health(replica.store) == Health::Up && view.state.is_out_of_plans(replica.id) && replica.role != Role::Outgoing
+    });
+    wanted.map(|replica| {
+        let step = Step::CreateReplica { range: range.id, replica: replica.id };
+        (Wrong::Missing(replica.id), replica.store, step)
+    })
+}
+
+fn half_done(range: &Descriptor, view: &View<'_>) -> Option<(Wrong, StoreId, Step)> {
+    if !range.is_joint() || view.is_busy(range.id) {
+        return None;
+    }
+    let leaving = range.replicas.iter().filter(|replica| replica.role == Role::Outgoing).map(|replica| replica.id);
+    let (store, step) = change_voters(range.id, &[], &leaving.collect::<Vec<_>>(), view)?;
+    Some((Wrong::Joint(range.id, range.epoch.membership), store, step))
+}
+
+#[cfg(test)]
+#[path = "corrections_test.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+//! The steps of operators: what to tell which store, and by what a step is seen to be done.
+
+use std::time::Duration;
+
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::key::Key;
+use holdfast_common::proto::placement::Step;
+use holdfast_common::range::{Descriptor, Replica, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::view::{Health, View};
+
+/// Entries that a learner may lack and still become a voter: it then catches up within the change.
+const CAUGHT_UP_ENTRIES: u64 = 256;
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Create the first range.
+    CreateFirst {
+        /// Its only replica.
+        replica: Replica,
+    },
+    /// Create an empty replica on its store.
+    CreateReplica {
+        /// The replica.
+        replica: Replica,
+    },
+    /// Let the leader replicate to it.
+    AddLearner {
+        /// The replica.
+        replica: Replica,
+    },
+    /// Wait until it has (nearly) all that the leader has.
+    CatchUp {
+        /// The replica.
+        replica: Replica,
+    },
+    /// Make learners voters and drop other replicas, in one joint change. A leader that is to go hands the leadership over
+    /// before: the change is asked of a leader that stays.
+    ChangeVoters {
+        /// Learners that become voters.
+        promote: Vec<ReplicaId>,
+        /// Replicas that leave.
+        remove: Vec<ReplicaId>,
+    },
+    /// Hand over the leadership.
+    TransferLeader {
+        /// The voter that takes it.
+        to: Replica,
+    },
+    /// Split the range.
+    Split {
+        /// The bounds version that the split starts from.
+        bounds: u64,
+        /// The first key of the right part, or the middle of the data.
+        at: Option<Key>,
+        /// The id of the right part.
+        right: RangeId,
+        /// The replicas of the right part.
+        replicas: Vec<(StoreId, ReplicaId)>,
+    },
+    /// Destroy a replica that left the range.
+    DestroyReplica {
+        /// The replica.
+        replica: Replica,
+    },
+}
+
+impl Action {
+    /// Its name in the admin API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateFirst { .. } => "create_first",
+            Self::CreateReplica { .. } => "create_replica",
+            Self::AddLearner { .. } => "add_learner",
+            Self::CatchUp { .. } => "catch_up",
+            Self::ChangeVoters { .. } => "change_voters",
+            Self::TransferLeader { .. } => "transfer_leader",
+            Self::Split { .. } => "split",
+            Self::DestroyReplica { .. } => "destroy_replica",
+        }
+    }
+
+    /// How long it may take; none for as long as it takes.
+    pub fn timeout(&self) -> Option<Duration> {
+        match self {
+            // Another try on another store could make a second first range.
+            Self::CreateFirst { .. } => None,
+            Self::TransferLeader { .. } => Some(Duration::from_secs(15)),
+            Self::CreateReplica { .. } | Self::AddLearner { .. } | Self::ChangeVoters { .. } | Self::Split { .. } => {
+                Some(Duration::from_secs(60))
+            }
+            Self::DestroyReplica { .. } => Some(Duration::from_secs(120)),
+            // A whole range travels, perhaps behind others.
+            Self::CatchUp { .. } => Some(Duration::from_secs(30 * 60)),
+        }
+    }
+
+    /// Whether the step is about this replica.
+    pub fn names(&self, id: ReplicaId) -> bool {
+        match self {
+            Self::CreateFirst { replica }
+            | Self::CreateReplica { replica }
+            | Self::AddLearner { replica }
+            | Self::CatchUp { replica }
+            | Self::DestroyReplica { replica } => replica.id == id,
+            Self::TransferLeader { to } => to.id == id,
+            Self::ChangeVoters { promote, remove } => promote.contains(&id) || remove.contains(&id),
+            Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
+        }
+    }
+
+    /// Whether the map and the reports show that the step is done.
+    pub fn is_done(&self, range: RangeId, view: &View<'_>) -> bool {
+        let descriptor = view.state.map.get(range);
+        let member = |id| descriptor.and_then(|descriptor| descriptor.replica(id));
+        let is_voter = |id| member(id).is_some_and(|replica| replica.role == Role::Voter);
+        match self {
+            Self::CreateFirst { .. } => descriptor.is_some(),
+            Self::CreateReplica { replica } => member(replica.id).is_some() || view.reports.has(replica.store, replica.id),
+            Self::AddLearner { replica } => member(replica.id).is_some(),
+            Self::CatchUp { replica } => is_voter(replica.id) || is_caught_up(range, replica.id, view),
+            Self::ChangeVoters { promote, remove } => {
+                promote.iter().all(|id| is_voter(*id)) && remove.iter().all(|id| member(*id).is_none())
+                    && descriptor.is_some_and(|descriptor| !descriptor.is_joint())
+            }
+            Self::TransferLeader { to } => view.leader(range).is_some_and(|leader| leader.replica == to.id),
+            Self::Split { bounds, right, .. } => {
+                descriptor.is_some_and(|left| left.epoch.bounds > *bounds) && view.state.map.get(*right).is_some()
+            }
+            // A store that is away is told once it is back: see `corrections`.
+            Self::DestroyReplica { replica } => match view.health(replica.store) {
+                Health::Up => view.reports.lacks(replica.store, replica.id),
+                Health::Suspect => false,
+                Health::Down => true,
+            },
+        }
+    }
+
+    /// What to tell which store now, if anything.
+    pub fn due(&self, range: RangeId, view: &View<'_>) -> Option<(StoreId, Step)> {
+        let to_leader = |step| view.leader(range).map(|leader| (leader.store, step));
+        match self {
+            Self::CreateFirst { replica } => {
+                Some((replica.store, Step::CreateFirst { range, replica: replica.id }))
+            }
+            Self::CreateReplica { replica } => Some((replica.store, Step::CreateReplica { range, replica: replica.id })),
+            Self::AddLearner { replica } => to_leader(Step::AddLearner { range, replica: *replica }),
+            Self::CatchUp { .. } => None,
+            Self::ChangeVoters { promote, remove } => change_voters(range, promote, remove, view),
+            Self::TransferLeader { to } => to_leader(Step::TransferLeader { range, to: to.id }),
+            Self::Split { bounds, at, right, replicas } => {
+                let (bounds, at, right, replicas) = (*bounds, at.clone(), *right, replicas.clone());
+                to_leader(Step::Split { range, bounds, at, right, replicas })
+            }
+            Self::DestroyReplica { replica } => Some((replica.store, Step::DestroyReplica { range, replica: replica.id })),
+        }
+    }
+
+    /// Why the step has become pointless, if it has: trying on would only hold up a better plan.
+    pub fn hopeless(&self, view: &View<'_>) -> Option<String> {
+        match self {
+            Self::CreateReplica { replica } | Self::AddLearner { replica } | Self::CatchUp { replica }
+                if view.health(replica.store) == Health::Down =>
+            {
+                Some(format!("store {} is down", replica.store))
+            }
+            Self::TransferLeader { to } if view.health(to.store) == Health::Down => {
+                Some(format!("store {} is down", to.store))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The change itself, or, while one that is to leave leads, a transfer of the leadership to one that stays.
+pub fn change_voters(range: RangeId, promote: &[ReplicaId], remove: &[ReplicaId], view: &View<'_>) -> Option<(StoreId, Step)> {
+    let leader = view.leader(range)?;
+    if !remove.contains(&leader.replica) {
+        let step = Step::ChangeVoters { range, promote: promote.to_vec(), remove: remove.to_vec() };
+        return Some((leader.store, step));
+    }
+    let successor = successor(view.state.map.get(range)?, remove, view)?;
+    Some((leader.store, Step::TransferLeader { range, to: successor }))
+}
+
+/// The voter that should lead once those of `leaving` are gone: the one that lacks the least among those on healthy stores.
+fn successor(descriptor: &Descriptor, leaving: &[ReplicaId], view: &View<'_>) -> Option<ReplicaId> {
+    let staying = descriptor.replicas.iter().filter(|replica| replica.role == Role::Voter && !leaving.contains(&replica.id));
+    let healthy = staying.filter(|replica| view.health(replica.store) == Health::Up);
+    let lag = |replica: &&Replica| {
+        let progress = view.progress(descriptor.id, replica.id).filter(|progress| progress.live);
+        (progress.and_then(|progress| progress.lag_entries).unwrap_or(u64::MAX), replica.id)
+    };
+    healthy.min_by_key(lag).map(|replica| replica.id)
+}
+
+fn is_caught_up(range: RangeId, replica: ReplicaId, view: &View<'_>) -> bool {
+    let progress = view.progress(range, replica);
+    progress.is_some_and(|progress| progress.live && progress.lag_entries.is_some_and(|lag| lag <= CAUGHT_UP_ENTRIES))
+}

@@ -1,0 +1,61 @@
+//! Schedulers: each looks at the cluster and says what it would do about one concern. Pure.
+//!
+//! A scheduler only chooses; the [`Driver`] holds its choices against the limits, records what becomes of them, and hands
+//! those that are taken to the leading member. To add one: implement [`Scheduler`] in a file of its own, add it to
+//! [`all`] and its switch to [`Schedulers`](crate::settings::Schedulers).
+
+pub mod decision;
+pub mod driver;
+mod repair;
+mod split;
+
+use holdfast_common::ids::{RangeId, StoreId};
+
+pub use self::driver::Driver;
+pub use self::repair::Repair;
+pub use self::split::SplitBySize;
+use crate::operator::Kind;
+use crate::settings::Settings;
+use crate::view::View;
+
+/// Most ideas that a scheduler has at a time; the rest is found again at the next look.
+pub const MAX_IDEAS: usize = 64;
+
+/// Chooses changes for one concern.
+pub trait Scheduler: Send + Sync {
+    /// Its name, in decisions, in operators and in the settings.
+    fn name(&self) -> &'static str;
+
+    /// Whether the settings let it act.
+    fn is_enabled(&self, settings: &Settings) -> bool;
+
+    /// What it would do now, most urgent first, at most [`MAX_IDEAS`]. Ranges with an operator under way are left alone.
+    fn propose(&self, view: &View<'_>) -> Vec<Idea>;
+}
+
+/// What a scheduler thinks of a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Idea {
+    /// The range.
+    pub range: RangeId,
+    /// What to do; none when something should be done and nothing can be.
+    pub change: Option<Kind>,
+    /// Why, or why not.
+    pub why: String,
+    /// What the choice was made by: stores and their scores, the best first.
+    pub scores: Vec<Score>,
+}
+
+/// How well a store suits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// The store.
+    pub store: StoreId,
+    /// The lower the better.
+    pub score: f64,
+}
+
+/// Every scheduler, most urgent first.
+pub fn all() -> Vec<Box<dyn Scheduler>> {
+    vec![Box::new(Repair), Box::new(SplitBySize)]
+}

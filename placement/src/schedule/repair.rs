@@ -1,0 +1,136 @@
+//! Brings every range to the replication factor: adds what is missing, replaces what is lost, removes what is too much.
+
+use holdfast_common::range::{Descriptor, Replica, Role};
+
+use super::{Idea, MAX_IDEAS, Scheduler, Score};
+use crate::operator::Kind;
+use crate::settings::Settings;
+use crate::state::Store;
+use crate::view::{Health, View};
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair;
+
+/// The label by which stores fail together.
+const ZONE: &str = "zone";
+
+/// What another replica in the same zone counts, in replicas: more than any store has, so that zones come first.
+const SAME_ZONE: f64 = 1e6;
+
+impl Scheduler for Repair {
+    fn name(&self) -> &'static str {
+        "repair"
+    }
+
+    fn is_enabled(&self, settings: &Settings) -> bool {
+        settings.schedulers.repair
+    }
+
+    fn propose(&self, view: &View<'_>) -> Vec<Idea> {
+        let free = view.state.map.iter().filter(|range| !view.is_busy(range.id) && !range.is_joint());
+        let mut ideas: Vec<(Urgency, Idea)> = free.filter_map(|range| examine(range, view)).take(16 * MAX_IDEAS).collect();
+        ideas.sort_by_key(|(urgency, idea)| (*urgency, idea.range));
+        ideas.into_iter().map(|(_, idea)| idea).take(MAX_IDEAS).collect()
+    }
+}
+
+/// What is done first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// Voters left, counted from one: the fewer the worse.
+    Lost(usize),
+    Surplus,
+    Stray,
+}
+
+fn examine(range: &Descriptor, view: &View<'_>) -> Option<(Urgency, Idea)> {
+    let voters: Vec<Replica> = range.replicas.iter().filter(|replica| replica.role == Role::Voter).copied().collect();
+    let wanted = view.state.wanted_voters();
+    let live = voters.iter().filter(|voter| view.health(voter.store) != Health::Down).count();
+    let lost = voters.iter().find(|voter| is_lost(voter, view));
+    if let Some(stray) = range.replicas.iter().find(|replica| replica.role == Role::Learner) {
+        // Its operator ended before it became a voter; another replica on that store has to wait until it is gone.
+        let why = format!("learner {} on store {} was left behind", stray.id, stray.store);
+        return Some((Urgency::Stray, idea(range, Kind::RemoveReplica { replica: stray.id }, why, Vec::new())));
+    }
+    if voters.len() < wanted {
+        let why = format!("{} of {wanted} voters", voters.len());
+        return Some((Urgency::Lost(live), add(range, why, view)));
+    }
+    if voters.len() > wanted {
+        return surplus(range, &voters, wanted, view).map(|idea| (Urgency::Surplus, idea));
+    }
+    lost.map(|lost| (Urgency::Lost(live), replace(range, *lost, view)))
+}
+
+/// Whether a voter's store has been down for so long that it is not expected back.
+fn is_lost(voter: &Replica, view: &View<'_>) -> bool {
+    view.silence(voter.store) >= view.state.settings.store_replace_after_ms && view.health(voter.store) == Health::Down
+}
+
+fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
+    let scores = scores(range, None, view);
+    match scores.first() {
+        Some(best) => idea(range, Kind::AddReplica { to: best.store }, why, scores),
+        None => nowhere(range, why),
+    }
+}
+
+fn replace(range: &Descriptor, lost: Replica, view: &View<'_>) -> Idea {
+    let why = format!("store {} has been down for {} s", lost.store, view.silence(lost.store) / 1_000);
+    let scores = scores(range, Some(lost), view);
+    match scores.first() {
+        Some(best) => idea(range, Kind::MoveReplica { from: lost.store, to: best.store }, why, scores),
+        None => nowhere(range, why),
+    }
+}
+
+/// Takes a voter away: one that is down before one that lives, else the one on the fullest store. Not the leader, and
+/// none that would leave fewer live voters than there should be.
+fn surplus(range: &Descriptor, voters: &[Replica], wanted: usize, view: &View<'_>) -> Option<Idea> {
+    let leader = view.leader(range.id)?.replica;
+    let is_down = |voter: &&Replica| view.health(voter.store) == Health::Down;
+    let live = voters.iter().filter(|voter| !is_down(voter)).count();
+    let can_go = voters.iter().filter(|voter| voter.id != leader && (is_down(voter) || live > wanted));
+    let goes = can_go.max_by_key(|voter| (is_down(voter), view.replicas_on(voter.store), voter.id))?;
+    let why = format!("{} voters, {wanted} wanted", voters.len());
+    Some(idea(range, Kind::RemoveReplica { replica: goes.id }, why, Vec::new()))
+}
+
+/// The stores that a replica could go to, best first: other zones before zones that have a replica already (one that is
+/// being replaced does not count), then the fewest replicas.
+fn scores(range: &Descriptor, leaving: Option<Replica>, view: &View<'_>) -> Vec<Score> {
+    let staying = range.replicas.iter().filter(|replica| leaving.is_none_or(|leaving| leaving.id != replica.id));
+    let zones: Vec<&String> = staying.filter_map(|replica| zone(view.state.stores.get(&replica.store)?)).collect();
+    let mut scores: Vec<Score> = view
+        .candidates(range)
+        .map(|store| {
+            let neighbours = zones.iter().filter(|zone| Some(**zone) == self::zone(store)).count();
+            let score = SAME_ZONE * as_f64(neighbours) + as_f64(view.replicas_on(store.id));
+            Score { store: store.id, score }
+        })
+        .collect();
+    scores.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
+    scores
+}
+
+fn zone(store: &Store) -> Option<&String> {
+    store.labels.get(ZONE)
+}
+
+fn as_f64(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+}
+
+fn idea(range: &Descriptor, kind: Kind, why: String, scores: Vec<Score>) -> Idea {
+    Idea { range: range.id, change: Some(kind), why, scores }
+}
+
+fn nowhere(range: &Descriptor, why: String) -> Idea {
+    Idea { range: range.id, change: None, why: format!("{why}; no store can take a replica"), scores: Vec::new() }
+}
+
+#[cfg(test)]
+#[path = "repair_test.rs"]
+mod tests;
