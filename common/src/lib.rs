@@ -11,9 +11,11 @@ pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod net;
+pub mod placement_client;
 pub mod proto;
 pub mod range;
 pub mod revision;
+pub mod telemetry;
 
 #[cfg(feature = "raft")]
 pub mod raft;
