@@ -1,3 +1,4 @@
 //! Raft: openraft bound to Holdfast's types, storage and wire.
 
+pub mod network;
 pub mod types;
