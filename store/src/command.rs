@@ -179,7 +179,7 @@ impl Command {
     /// Encodes it.
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Writes { stamp, writes } => encode_writes(*stamp, writes),
+            Self::Writes { stamp, writes } => encode_writes(*stamp, writes.iter()),
             Self::Split(split) => split.encode(),
         }
     }
@@ -202,18 +202,22 @@ impl Command {
 }
 
 /// Encodes [`Command::Writes`] without owning the writes.
-pub fn encode_writes(stamp: Revision, writes: &[Write]) -> Bytes {
-    debug_assert!(writes.len() <= MAX_ENTRY_WRITES);
-    let length = HEADER_BYTES + writes.iter().map(Write::encoded_len).sum::<usize>();
-    let mut buffer = BytesMut::with_capacity(length);
+pub fn encode_writes<'a>(stamp: Revision, writes: impl Iterator<Item = &'a Write> + Clone) -> Bytes {
+    let (count, bytes) = writes
+        .clone()
+        .fold((0u32, HEADER_BYTES), |(count, bytes), write| {
+            (count + 1, bytes + write.encoded_len())
+        });
+    debug_assert!(count as usize <= MAX_ENTRY_WRITES);
+    let mut buffer = BytesMut::with_capacity(bytes);
     buffer.put_u8(VERSION);
     buffer.put_u8(KIND_WRITES);
     buffer.put_u64_le(stamp.0);
-    buffer.put_u32_le(writes.len() as u32);
+    buffer.put_u32_le(count);
     for write in writes {
         write.put(&mut buffer);
     }
-    debug_assert_eq!(buffer.len(), length);
+    debug_assert_eq!(buffer.len(), bytes);
     buffer.freeze()
 }
 

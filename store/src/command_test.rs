@@ -111,7 +111,7 @@ fn values_share_the_entry() {
             ttl_ms: 0,
         },
     };
-    let entry = encode_writes(Revision(3), &[write]);
+    let entry = encode_writes(Revision(3), [write].iter());
     let Command::Writes { writes, .. } = Command::decode(&entry).unwrap() else {
         panic!("not writes")
     };

@@ -126,10 +126,11 @@ impl Ledger {
             LocalWrite::Put(destroying_key(range, replica), intent.freeze()),
         ];
         // Known before it is durable, never the other way round: nobody may revive what is about to be buried.
-        let mut known = self.0.known.write();
-        known.buried.insert(replica);
-        known.destroying.insert((range, replica), span);
-        drop(known);
+        {
+            let mut known = self.0.known.write();
+            known.buried.insert(replica);
+            known.destroying.insert((range, replica), span);
+        }
         Ok(self.0.log.local_commit(writes).await?)
     }
 

@@ -1,1 +1,651 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
 
+use bytes::Bytes;
+use futures::stream;
+use holdfast_common::ids::SessionId;
+use holdfast_common::key::Key;
+use holdfast_common::proto::kv::{Condition, Mutation};
+use holdfast_common::raft::types::{Entry, Node};
+use holdfast_common::revision::Revision;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::*;
+use crate::command::{Split, Write};
+use crate::engine::Options;
+
+/// A store with nothing but an engine, that writes down what it is told.
+#[derive(Default)]
+struct Store {
+    buried: HashSet<ReplicaId>,
+    overlapping: Mutex<Option<RangeId>>,
+    events: Mutex<Vec<String>>,
+}
+
+impl RangeHost for Store {
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
+        self.events
+            .lock()
+            .push(format!("before split {}", child.descriptor.id));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn after_split(&self, child: ChildSeed) {
+        self.events
+            .lock()
+            .push(format!("after split {}", child.descriptor.id));
+    }
+
+    fn buried(&self, replica: ReplicaId) -> bool {
+        self.buried.contains(&replica)
+    }
+
+    fn overlaps(&self, _: ReplicaId, _: &Span) -> Option<RangeId> {
+        *self.overlapping.lock()
+    }
+
+    fn changed(&self, range: RangeId) {
+        self.events.lock().push(format!("changed {range}"));
+    }
+}
+
+const RANGE: RangeId = RangeId(5);
+
+fn me(replica: u64, store: u64) -> Identity {
+    Identity {
+        range: RANGE,
+        replica: ReplicaId(replica),
+        store: StoreId(store),
+    }
+}
+
+fn engine(dir: &Path) -> Engine {
+    Engine::open(
+        dir,
+        Options {
+            cache_bytes: 1 << 20,
+            ..Options::default()
+        },
+    )
+    .unwrap()
+}
+
+/// The first range, with one voter, that has applied its membership at index 1.
+async fn first(dir: &TempDir, host: Arc<Store>) -> RangeMachine {
+    let engine = engine(dir.path());
+    create_first(&engine, me(11, 1)).await.unwrap();
+    let mut machine = RangeMachine::open(me(11, 1), engine, host).await.unwrap();
+    apply_all(&mut machine, [membership(1, &[(11, 1)])]).await;
+    machine
+}
+
+async fn apply_all(machine: &mut RangeMachine, entries: impl IntoIterator<Item = Entry>) {
+    try_apply(machine, entries).await.unwrap();
+}
+
+async fn try_apply(machine: &mut RangeMachine, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
+    let entries: Vec<_> = entries.into_iter().map(|entry| Ok((entry, None))).collect();
+    machine.apply(stream::iter(entries)).await
+}
+
+fn entry(index: u64, payload: Payload) -> Entry {
+    Entry {
+        log_id: LogId::new_term_index(1, index),
+        payload,
+    }
+}
+
+fn command(index: u64, command: &Command) -> Entry {
+    entry(index, Payload::Normal(types::Command(command.encode())))
+}
+
+fn membership(index: u64, members: &[(u64, u64)]) -> Entry {
+    let voters: BTreeSet<_> = members.iter().map(|(replica, _)| ReplicaId(*replica)).collect();
+    let nodes: BTreeMap<_, _> = members
+        .iter()
+        .map(|(replica, store)| {
+            (
+                ReplicaId(*replica),
+                Node {
+                    store: StoreId(*store),
+                },
+            )
+        })
+        .collect();
+    entry(
+        index,
+        Payload::Membership(Membership::new(vec![voters], nodes).unwrap()),
+    )
+}
+
+fn write(sequence: u64, key: &str, mutation: Mutation) -> Write {
+    let key = Key::new(key.to_owned()).unwrap();
+    let finished_below = sequence.saturating_sub(3);
+    Write {
+        session: SessionId(7),
+        sequence,
+        finished_below,
+        key,
+        condition: Condition::None,
+        mutation,
+    }
+}
+
+fn put(index: u64, key: &str, value: &str) -> Entry {
+    let mutation = Mutation::Put {
+        value: value.to_owned().into(),
+        ttl_ms: 0,
+    };
+    command(
+        index,
+        &Command::Writes {
+            stamp: Revision::at_millis(index),
+            writes: vec![write(index, key, mutation)],
+        },
+    )
+}
+
+/// A mixture of writes that touches few keys often.
+fn workload(indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+    let one = |index: u64| {
+        let key = |salt: u64| format!("key/{:02}", (index * 7 + salt * 13) % 40);
+        let put = |salt| Mutation::Put {
+            value: format!("{index}.{salt}").into(),
+            ttl_ms: 0,
+        };
+        let writes = vec![
+            write(3 * index, &key(0), put(0)),
+            write(
+                3 * index + 1,
+                &key(1),
+                if index % 3 == 0 { Mutation::Delete } else { put(1) },
+            ),
+            write(3 * index + 2, &key(2), put(2)),
+        ];
+        command(
+            index,
+            &Command::Writes {
+                stamp: Revision::at_millis(index / 2),
+                writes,
+            },
+        )
+    };
+    indexes.map(one).collect()
+}
+
+async fn rows(engine: &Engine) -> Vec<(Bytes, Bytes)> {
+    engine
+        .view()
+        .await
+        .unwrap()
+        .range(b"", b"\xff")
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+async fn user_keys(engine: &Engine) -> Vec<String> {
+    let rows = rows(engine).await;
+    let keys = rows.iter().filter_map(|(key, _)| keys::user_key(key));
+    keys.map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            drop(std::fs::copy(entry.path(), to))
+        }
+    }
+}
+
+/// What a process that is killed now leaves behind.
+async fn killed(engine: &Engine, dir: &Path) -> TempDir {
+    drop(engine.view().await.unwrap());
+    let left = TempDir::new().unwrap();
+    copy(dir, left.path());
+    left
+}
+
+#[tokio::test]
+async fn entries_move_the_range_and_a_restart_finds_it_there() {
+    let dir = TempDir::new().unwrap();
+    let host = Arc::new(Store::default());
+    let mut machine = first(&dir, host.clone()).await;
+    let shared = machine.shared();
+    assert_eq!(
+        shared.descriptor().unwrap().replicas,
+        row::replicas(machine.membership.membership())
+    );
+    apply_all(
+        &mut machine,
+        [entry(2, Payload::Blank), put(3, "a", "1"), put(4, "b", "1")],
+    )
+    .await;
+    apply_all(
+        &mut machine,
+        [membership(5, &[(11, 1), (12, 2)]), put(6, "a", "2")],
+    )
+    .await;
+
+    let view = shared.get();
+    assert_eq!(view.applied, Some(LogId::new_term_index(1, 6)));
+    assert_eq!((view.last_revision, view.keys), (Revision::at_millis(6), 2));
+    let descriptor = view.descriptor.unwrap();
+    assert_eq!(
+        descriptor.epoch,
+        Epoch {
+            bounds: 1,
+            membership: 5
+        }
+    );
+    assert_eq!(descriptor.replicas.len(), 2);
+    assert_eq!(*host.events.lock(), ["changed 5", "changed 5"]);
+
+    let left = killed(&machine.engine, dir.path()).await;
+    let again = RangeMachine::open(me(11, 1), engine(left.path()), host.clone())
+        .await
+        .unwrap();
+    assert_eq!(again.state, machine.state);
+    assert_eq!(
+        (again.applied, &again.membership),
+        (machine.applied, &machine.membership)
+    );
+    let other = RangeMachine::open(
+        me(99, 1),
+        engine(killed(&machine.engine, dir.path()).await.path()),
+        host,
+    )
+    .await;
+    assert!(matches!(other, Err(OpenError::OtherReplica { .. })));
+}
+
+#[tokio::test]
+async fn an_uninitialised_replica_applies_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut machine = RangeMachine::open(me(12, 2), engine(dir.path()), Arc::new(Store::default()))
+        .await
+        .unwrap();
+    assert_eq!(
+        machine.applied_state().await.unwrap(),
+        (None, StoredMembership::default())
+    );
+    assert!(machine.get_current_snapshot().await.unwrap().is_none());
+    assert!(machine.shared().descriptor().is_none());
+    assert!(try_apply(&mut machine, [put(1, "a", "1")]).await.is_err());
+}
+
+#[tokio::test]
+async fn an_undecodable_entry_ends_the_group() {
+    let dir = TempDir::new().unwrap();
+    let mut machine = first(&dir, Arc::default()).await;
+    let noise = entry(2, Payload::Normal(types::Command(Bytes::from_static(b"noise"))));
+    assert_eq!(
+        try_apply(&mut machine, [noise]).await.unwrap_err().kind(),
+        io::ErrorKind::InvalidData
+    );
+    assert_eq!(machine.shared().get().applied, Some(LogId::new_term_index(1, 1)));
+}
+
+/// The data database may lose its tail with a power cut: replaying the log from where it stands must lead to the same.
+#[tokio::test]
+async fn a_rewound_database_replays_to_the_same_state() {
+    let dir = TempDir::new().unwrap();
+    let mut machine = first(&dir, Arc::default()).await;
+    apply_all(&mut machine, workload(2..=40)).await;
+    let rewound = killed(&machine.engine, dir.path()).await;
+    apply_all(&mut machine, workload(41..=100)).await;
+
+    let mut again = RangeMachine::open(me(11, 1), engine(rewound.path()), Arc::new(Store::default()))
+        .await
+        .unwrap();
+    assert_eq!(again.applied, Some(LogId::new_term_index(1, 40)));
+    apply_all(&mut again, workload(41..=100)).await;
+    assert_eq!(again.state, machine.state);
+    assert_eq!(rows(&again.engine).await, rows(&machine.engine).await);
+}
+
+fn split(index: u64, at: &str) -> Entry {
+    let at = Key::new(at.to_owned()).unwrap();
+    let replicas = vec![(StoreId(1), ReplicaId(21))];
+    command(
+        index,
+        &Command::Split(Split {
+            bounds: 1,
+            at,
+            right: RangeId(6),
+            replicas,
+            right_size: 10,
+            right_keys: 1,
+        }),
+    )
+}
+
+#[tokio::test]
+async fn a_split_leaves_two_ranges_that_tile_the_old_one() {
+    let dir = TempDir::new().unwrap();
+    let host = Arc::new(Store::default());
+    let mut machine = first(&dir, host.clone()).await;
+    apply_all(
+        &mut machine,
+        [
+            put(2, "a", "1"),
+            put(3, "x", "1"),
+            split(4, "m"),
+            put(5, "b", "1"),
+        ],
+    )
+    .await;
+    assert_eq!(
+        *host.events.lock(),
+        ["changed 5", "before split 6", "changed 5", "after split 6"]
+    );
+
+    let left = killed(&machine.engine, dir.path()).await;
+    let engine = engine(left.path());
+    let parent = RangeMachine::open(me(11, 1), engine.clone(), host.clone())
+        .await
+        .unwrap();
+    assert_eq!(parent.state, machine.state);
+    let identity = Identity {
+        range: RangeId(6),
+        replica: ReplicaId(21),
+        store: StoreId(1),
+    };
+    let mut child = RangeMachine::open(identity, engine.clone(), host).await.unwrap();
+    let (applied, membership) = child.applied_state().await.unwrap();
+    assert_eq!(
+        (applied, *membership.log_id()),
+        (Some(birth_log_id()), Some(birth_log_id()))
+    );
+    assert_eq!(membership.voter_ids().collect::<Vec<_>>(), [ReplicaId(21)]);
+    let (parent, child_range) = (
+        parent.shared().descriptor().unwrap(),
+        child.shared().descriptor().unwrap(),
+    );
+    assert_eq!(parent.span.split_at(&Key::new("m").unwrap()), None);
+    assert_eq!(
+        (parent.span.end(), child_range.span.start()),
+        (&Bytes::from("m"), &Bytes::from("m"))
+    );
+    assert_eq!((parent.epoch.bounds, child_range.epoch.bounds), (2, 2));
+
+    apply_all(&mut child, [put(6, "y", "1"), put(7, "z", "1")]).await;
+    assert_eq!(user_keys(&engine).await, ["a", "b", "x", "y", "z"]);
+    let again = RangeMachine::open(identity, engine, Arc::new(Store::default()))
+        .await
+        .unwrap();
+    assert_eq!(again.state, child.state);
+}
+
+#[tokio::test]
+async fn a_buried_child_is_not_revived() {
+    let dir = TempDir::new().unwrap();
+    let host = Arc::new(Store {
+        buried: HashSet::from([ReplicaId(21)]),
+        ..Store::default()
+    });
+    let mut machine = first(&dir, host.clone()).await;
+    apply_all(
+        &mut machine,
+        [
+            put(2, "a", "1"),
+            put(3, "x", "1"),
+            split(4, "m"),
+            put(5, "b", "1"),
+        ],
+    )
+    .await;
+    assert_eq!(*host.events.lock(), ["changed 5", "changed 5"]);
+    assert_eq!(user_keys(&machine.engine).await, ["a", "b"]);
+    assert_eq!(machine.engine.get(&keys::range_row(RangeId(6))).unwrap(), None);
+    let left = killed(&machine.engine, dir.path()).await;
+    let again = RangeMachine::open(me(11, 1), engine(left.path()), host)
+        .await
+        .unwrap();
+    assert_eq!(again.state, machine.state);
+}
+
+/// Spools the machine's present snapshot into a file.
+async fn spooled(
+    machine: &mut RangeMachine,
+    dir: &TempDir,
+    name: &str,
+) -> (SnapshotMeta, std::path::PathBuf) {
+    let Snapshot { meta, snapshot } = machine.get_current_snapshot().await.unwrap().unwrap();
+    let SnapshotData::Local(spool) = snapshot else {
+        panic!("not local")
+    };
+    let path = dir.path().join(name);
+    let length = spool.spool(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
+    (meta, path)
+}
+
+#[tokio::test]
+async fn a_snapshot_makes_a_replica_of_the_range() {
+    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
+    let mut leader = first(&dirs[0], Arc::default()).await;
+    apply_all(&mut leader, workload(2..=60)).await;
+    apply_all(&mut leader, [membership(61, &[(11, 1), (12, 2)])]).await;
+    let (meta, path) = spooled(&mut leader, &dirs[2], "one").await;
+    assert_eq!(meta.last_log_id, Some(LogId::new_term_index(1, 61)));
+    assert_eq!(snapshot::read_header(&path).unwrap().range, RANGE);
+
+    let host = Arc::new(Store::default());
+    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), host.clone())
+        .await
+        .unwrap();
+    follower
+        .install_snapshot(&meta, SnapshotData::Staged(path.clone()))
+        .await
+        .unwrap();
+    assert!(!path.exists(), "an installed file is removed");
+    assert_eq!(*host.events.lock(), ["changed 5"]);
+    same_range(&leader, &follower).await;
+
+    // Both go on alike, and a second snapshot over older data takes what the range has lost meanwhile.
+    apply_all(&mut leader, workload(62..=70)).await;
+    apply_all(&mut follower, workload(62..=70)).await;
+    same_range(&leader, &follower).await;
+    apply_all(&mut leader, workload(71..=90)).await;
+    apply_all(&mut leader, [split_of_two(91, "key/20")]).await;
+    let (meta, path) = spooled(&mut leader, &dirs[2], "two").await;
+    follower
+        .install_snapshot(&meta, SnapshotData::Staged(path))
+        .await
+        .unwrap();
+    same_range(&leader, &follower).await;
+    assert!(
+        user_keys(&follower.engine)
+            .await
+            .iter()
+            .all(|key| key.as_str() < "key/20"),
+        "what is beyond is gone"
+    );
+    assert!(
+        user_keys(&leader.engine)
+            .await
+            .iter()
+            .any(|key| key.as_str() > "key/20")
+    );
+}
+
+fn split_of_two(index: u64, at: &str) -> Entry {
+    let at = Key::new(at.to_owned()).unwrap();
+    let replicas = vec![(StoreId(1), ReplicaId(21)), (StoreId(2), ReplicaId(22))];
+    command(
+        index,
+        &Command::Split(Split {
+            bounds: 1,
+            at,
+            right: RangeId(6),
+            replicas,
+            right_size: 10,
+            right_keys: 1,
+        }),
+    )
+}
+
+async fn same_range(a: &RangeMachine, b: &RangeMachine) {
+    let (one, two) = (a.state.as_ref().unwrap(), b.state.as_ref().unwrap());
+    assert_eq!(
+        RangeState {
+            identity: two.identity,
+            ..one.clone()
+        },
+        *two
+    );
+    assert_eq!((a.applied, &a.membership), (b.applied, &b.membership));
+    let (a, b) = (a.engine.view().await.unwrap(), b.engine.view().await.unwrap());
+    for interval in [keys::records(&one.descriptor.span), keys::all_outcomes(RANGE)] {
+        let all = |view: &View| view.rows(&interval).collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(all(&a), all(&b));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_the_moment_it_was_taken() {
+    let dirs = [(); 2].map(|()| TempDir::new().unwrap());
+    let mut machine = first(&dirs[0], Arc::default()).await;
+    apply_all(&mut machine, workload(2..=20)).await;
+    let Snapshot { meta, snapshot } = machine.get_current_snapshot().await.unwrap().unwrap();
+    apply_all(&mut machine, workload(21..=40)).await;
+    let SnapshotData::Local(spool) = snapshot else {
+        panic!("not local")
+    };
+    let path = dirs[1].path().join("snapshot");
+    spool.spool(&path).unwrap();
+    let (header, _) = snapshot::verify(&path).unwrap();
+    assert_eq!(header.row.applied, meta.last_log_id);
+    assert_eq!(header.row.applied, Some(LogId::new_term_index(1, 20)));
+    let mut builder = machine.get_snapshot_builder().await;
+    assert_eq!(
+        builder.build_snapshot().await.unwrap().meta.last_log_id,
+        Some(LogId::new_term_index(1, 40))
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_fit_changes_nothing() {
+    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
+    let mut leader = first(&dirs[0], Arc::default()).await;
+    apply_all(&mut leader, workload(2..=20)).await;
+    let host = Arc::new(Store::default());
+    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), host.clone())
+        .await
+        .unwrap();
+    let (meta, path) = spooled(&mut leader, &dirs[2], "good").await;
+
+    *host.overlapping.lock() = Some(RangeId(9));
+    let refused = follower
+        .install_snapshot(&meta, SnapshotData::Staged(path.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+    assert!(path.exists(), "it may be tried again");
+    *host.overlapping.lock() = None;
+
+    let other = SnapshotMeta {
+        last_log_id: Some(LogId::new_term_index(1, 19)),
+        ..meta.clone()
+    };
+    let refused = follower
+        .install_snapshot(&other, SnapshotData::Staged(path.clone()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+
+    let mut damaged = std::fs::read(&path).unwrap();
+    let at = damaged.len() - 60;
+    damaged[at] ^= 1;
+    let bad = dirs[2].path().join("bad");
+    std::fs::write(&bad, damaged).unwrap();
+    let refused = follower
+        .install_snapshot(&meta, SnapshotData::Staged(bad))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+
+    assert_eq!(rows(&follower.engine).await, []);
+    // A crash now leaves tables that nobody refers to; opening gets rid of them.
+    let left = killed(&follower.engine, dirs[1].path()).await;
+    assert_eq!(rows(&engine(left.path())).await, []);
+    follower
+        .install_snapshot(&meta, SnapshotData::Staged(path))
+        .await
+        .unwrap();
+    same_range(&leader, &follower).await;
+}
+
+#[tokio::test]
+async fn a_crash_after_an_install_finds_it_done() {
+    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
+    let mut leader = first(&dirs[0], Arc::default()).await;
+    apply_all(&mut leader, workload(2..=20)).await;
+    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), Arc::new(Store::default()))
+        .await
+        .unwrap();
+    let (meta, path) = spooled(&mut leader, &dirs[2], "one").await;
+    follower
+        .install_snapshot(&meta, SnapshotData::Staged(path))
+        .await
+        .unwrap();
+    // Nothing was synced by the journal since: what is there is there because the install was durable.
+    let left = TempDir::new().unwrap();
+    copy(dirs[1].path(), left.path());
+    for journal in std::fs::read_dir(left.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+    {
+        if journal.extension().is_some_and(|extension| extension == "jnl") {
+            let empty = std::fs::File::create(&journal).unwrap();
+            empty.set_len(0).unwrap();
+        }
+    }
+    let again = RangeMachine::open(me(12, 2), engine(left.path()), Arc::new(Store::default()))
+        .await
+        .unwrap();
+    same_range(&leader, &again).await;
+}
+
+#[tokio::test]
+async fn the_middle_halves_the_bytes() {
+    let dir = TempDir::new().unwrap();
+    let mut machine = first(&dir, Arc::default()).await;
+    let view = machine.engine.view().await.unwrap();
+    assert_eq!(crate::middle::middle(&view, &Span::everything()).unwrap(), None);
+    let entries = (0..3_000u64).map(|at| {
+        put(
+            at + 2,
+            &format!("{at:05}"),
+            &"v".repeat(if at < 100 { 1_000 } else { 10 }),
+        )
+    });
+    apply_all(&mut machine, entries).await;
+    let view = machine.engine.view().await.unwrap();
+    let state = machine.state.as_ref().unwrap();
+    let middle = crate::middle::middle(&view, &Span::everything())
+        .unwrap()
+        .unwrap();
+    assert_eq!(middle.left_size + middle.right_size, state.size_bytes);
+    assert_eq!(middle.left_keys + middle.right_keys, 3_000);
+    assert!(
+        middle.left_size.abs_diff(middle.right_size) * 50 < state.size_bytes,
+        "{middle:?}"
+    );
+    assert_eq!(
+        crate::middle::sizes_at(&view, &Span::everything(), &middle.at).unwrap(),
+        Some(middle)
+    );
+    let one = Span::new("00007", "00008").unwrap();
+    assert_eq!(
+        crate::middle::middle(&view, &one).unwrap(),
+        None,
+        "one row has no middle"
+    );
+}

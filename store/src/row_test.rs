@@ -1,1 +1,112 @@
+use super::*;
 
+fn membership(configs: &[&[u64]], nodes: &[u64], index: u64) -> StoredMembership {
+    let configs = configs
+        .iter()
+        .map(|config| config.iter().copied().map(ReplicaId).collect())
+        .collect();
+    let nodes: BTreeMap<_, _> = nodes
+        .iter()
+        .map(|id| {
+            (
+                ReplicaId(*id),
+                Node {
+                    store: StoreId(id * 10),
+                },
+            )
+        })
+        .collect();
+    StoredMembership::new(
+        Some(LogId::new_term_index(2, index)),
+        Membership::new(configs, nodes).unwrap(),
+    )
+}
+
+fn row() -> RangeRow {
+    RangeRow {
+        replica: ReplicaId(11),
+        applied: Some(LogId::new_term_index(3, 77)),
+        membership: membership(&[&[11, 12], &[12, 13]], &[11, 12, 13, 14], 70),
+        bounds: 4,
+        span: Span::new("b", "").unwrap(),
+        last_revision: Revision(99),
+        size_bytes: 1_000,
+        keys: 10,
+        floors: vec![Floor {
+            session: SessionId(1),
+            floor: 2,
+            since: 3,
+            used_ms: 4,
+        }],
+    }
+}
+
+use holdfast_common::ids::SessionId;
+
+#[test]
+fn rows_read_back() {
+    assert_eq!(RangeRow::decode(row().encode()), Ok(row()));
+    let first = RangeRow {
+        applied: None,
+        membership: StoredMembership::default(),
+        span: Span::everything(),
+        floors: Vec::new(),
+        ..row()
+    };
+    assert_eq!(RangeRow::decode(first.encode()), Ok(first));
+}
+
+#[test]
+fn the_row_of_a_state_is_the_state() {
+    let floors = row().floors;
+    let sessions = Sessions::rebuild(floors, []).unwrap();
+    let state = row().into_state(RangeId(5), StoreId(110), sessions);
+    assert_eq!(state.validate(), Ok(()));
+    assert_eq!(
+        RangeRow::decode(encode(&state, row().applied, &row().membership)),
+        Ok(row())
+    );
+}
+
+#[test]
+fn a_cut_or_foreign_row_is_damage() {
+    let whole = row().encode();
+    for cut in 0..whole.len() {
+        assert!(RangeRow::decode(whole.slice(..cut)).is_err(), "cut to {cut}");
+    }
+    assert!(RangeRow::decode([&whole[..], &[0]].concat().into()).is_err());
+    let mut newer = whole.to_vec();
+    newer[0] = 2;
+    assert!(RangeRow::decode(newer.into()).is_err());
+}
+
+#[test]
+fn a_joint_membership_names_who_leaves() {
+    let descriptor = row().descriptor(RangeId(5));
+    assert_eq!(
+        descriptor.epoch,
+        Epoch {
+            bounds: 4,
+            membership: 70
+        }
+    );
+    let roles: Vec<_> = descriptor
+        .replicas
+        .iter()
+        .map(|replica| (replica.id.0, replica.store.0, replica.role))
+        .collect();
+    let expected = [
+        (11, 110, Role::Outgoing),
+        (12, 120, Role::Voter),
+        (13, 130, Role::Voter),
+        (14, 140, Role::Learner),
+    ];
+    assert_eq!(roles, expected);
+}
+
+#[test]
+fn replicas_make_their_membership() {
+    let uniform = membership(&[&[1, 3]], &[1, 2, 3], 5);
+    let replicas = replicas(uniform.membership());
+    assert_eq!(&membership_of(&replicas), uniform.membership());
+}

@@ -73,3 +73,7 @@ pub enum ApplyError {
     #[error(transparent)]
     Damaged(#[from] Damage),
 }
+
+#[cfg(test)]
+#[path = "apply_test.rs"]
+mod tests;

@@ -123,9 +123,10 @@ impl Committer {
     }
 
     pub(super) fn write(&self, shared: &Shared, batch: Batch) {
+        // Counted before it is queued: the thread may commit it, and count it off, at once.
         let added = batch.bytes();
-        shared.pending.write().write(batch);
         let bytes = shared.bytes.fetch_add(added, Ordering::Relaxed) + added;
+        shared.pending.write().write(batch);
         if bytes > ENOUGH_BYTES && !shared.urgent.swap(true, Ordering::SeqCst) {
             self.thread.unpark();
         } else if shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst) {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, KeyspaceCreateOptions};
 use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, Row};

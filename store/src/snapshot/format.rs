@@ -35,7 +35,7 @@ const ROWS: u8 = 2;
 const END: u8 = 3;
 
 /// Size that blocks of rows are filled to, bytes.
-pub const BLOCK_BYTES: usize = 64 << 10;
+const BLOCK_BYTES: usize = 64 << 10;
 /// Largest block: a full one and the largest row on top.
 const MAX_BLOCK_BYTES: usize = BLOCK_BYTES + MAX_KEY_BYTES + MAX_VALUE_BYTES + (1 << 20);
 
