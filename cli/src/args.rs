@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
-use crate::{admin, kv, roles, up};
+use crate::{admin, bench, kv, roles, up};
 
 /// A sharded, strongly consistent key-value store. Without a command: a local cluster, as `holdfast up`.
 #[derive(Debug, Parser)]
@@ -73,7 +73,7 @@ pub(crate) enum Command {
     /// Say how the cluster is
     Status(AdminArgs),
     /// Put load on a router and report what it took
-    Bench(holdfast_bench::LoadArgs),
+    Bench(bench::BenchArgs),
     /// Print a completion script
     Completions {
         /// The shell to complete for

@@ -5,6 +5,7 @@
 mod admin;
 mod api;
 mod args;
+mod bench;
 mod completions;
 mod exit;
 mod kv;
@@ -48,7 +49,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Operator(command) => client(admin::operator::run(command)),
         Command::Config(command) => client(admin::config::run(command)),
         Command::Status(args) => client(admin::status::run(args)),
-        Command::Bench(args) => holdfast_bench::cli::run(args).map_err(Into::into),
+        Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions::run(shell),
     }
 }
