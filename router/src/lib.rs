@@ -32,6 +32,8 @@ mod scan;
 mod sender;
 mod server;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

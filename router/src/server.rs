@@ -60,7 +60,7 @@ impl Router {
         let cluster = ClusterIdCell::default();
         let identity = PeerInfo::new(Role::Router, 0, config.name.as_str());
         let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
-        let events = Box::pin(futures::stream::pending());
+        let events = map_feed::events(client.clone(), config.placement.clone(), cluster);
         Self::bind_with(config, render_metrics, client, events).await
     }
 

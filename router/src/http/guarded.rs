@@ -98,6 +98,12 @@ impl Guarded {
         }
     }
 
+    /// Whether part of a request's headers has come and the rest has not.
+    fn is_within_head(&self) -> bool {
+        self.head_since
+            .is_some_and(|(_, before)| before == self.activity.begun.load(Ordering::Relaxed))
+    }
+
     /// Called when the socket makes the connection wait: fails it once that was too long.
     fn watch(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while self.alarm.as_mut().poll(context).is_ready() {
@@ -206,7 +212,7 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
-        if self.activity.cut_short.load(Ordering::Relaxed) {
+        if self.activity.cut_short.load(Ordering::Relaxed) || self.is_within_head() {
             ready!(self.poll_linger(context));
         }
         Poll::Ready(Ok(()))

@@ -92,8 +92,8 @@ async fn connection(socket: TcpStream, front: &Arc<Front>, patience: Patience, s
         let (front, activity) = (front.clone(), activity.clone());
         async move { Ok::<_, Infallible>(front.serve(request, &activity).await) }
     });
+    // No `pipeline_flush`: with it hyper never writes an answer to headers that it refuses (hyper 1.12).
     let connection = http1::Builder::new()
-        .pipeline_flush(true)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES)
         .header_read_timeout(None)

@@ -20,7 +20,7 @@ mod scan;
 use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::body::ReadLimits;
-use self::body::{Body, Received};
+use self::body::{Body, Received, SMALL_BYTES};
 use self::budget::Budget;
 use self::guarded::Activity;
 pub(crate) use self::guarded::Patience;
@@ -36,7 +36,7 @@ use self::problem::{Code, Problem};
 use self::request_id::{RequestId, RequestIds, X_REQUEST_ID};
 use crate::RenderMetrics;
 use crate::directory::Directory;
-use crate::metrics::{Metrics, Op};
+use crate::metrics::{Metrics, Op, Rejection};
 use crate::sender::Sender;
 
 /// Bounds on what clients may make the router do and hold.
@@ -76,6 +76,8 @@ struct Exchange<'a> {
 enum RequestBody {
     Unread(Incoming),
     Read,
+    /// It was too large, too slow or malformed.
+    Failed,
 }
 
 /// What a path names.
@@ -128,6 +130,13 @@ impl Front {
         }
     }
 
+    /// Counts a request that was turned away because bodies take all the memory that they may.
+    fn note_rejection(&self, problem: &Problem) {
+        if problem.code == Code::Overloaded {
+            self.metrics.rejected(Rejection::Memory);
+        }
+    }
+
     /// Answers a request.
     async fn serve(self: &Arc<Self>, request: Request<Incoming>, activity: &Activity) -> Response<Body> {
         activity.begin();
@@ -147,11 +156,12 @@ impl Front {
             started: clock::now(),
         };
         let (op, answer) = exchange.dispatch().await;
+        exchange.drop_small_body().await;
         let Exchange {
             body, id, started, ..
         } = exchange;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
-        let cut_short = matches!(body, RequestBody::Unread(_));
+        let cut_short = !matches!(body, RequestBody::Read);
         if cut_short {
             response
                 .headers_mut()
@@ -182,13 +192,35 @@ impl Exchange<'_> {
         }
     }
 
+    /// Reads and drops a small body that the answer did not depend on, so that the connection can go on. A large one is
+    /// not worth it, and one that the client waits to be asked for never comes.
+    async fn drop_small_body(&mut self) {
+        if let RequestBody::Unread(body) = &mut self.body
+            && body
+                .size_hint()
+                .upper()
+                .is_some_and(|bytes| bytes <= SMALL_BYTES as u64)
+            && !self.head.headers.contains_key(EXPECT)
+            && body::read(body, self.front.read_limits, &self.front.budget)
+                .await
+                .is_ok()
+        {
+            self.body = RequestBody::Read;
+        }
+    }
+
     /// Reads the request's body, within its bounds.
     async fn read_body(&mut self, op: Op) -> Result<Received, Problem> {
         match &mut self.body {
-            RequestBody::Read => Ok(Received::nothing()),
+            RequestBody::Read | RequestBody::Failed => Ok(Received::nothing()),
             RequestBody::Unread(body) => {
-                let received = body::read(body, self.front.read_limits, &self.front.budget).await?;
-                self.body = RequestBody::Read;
+                let received = body::read(body, self.front.read_limits, &self.front.budget).await;
+                self.body = if received.is_ok() {
+                    RequestBody::Read
+                } else {
+                    RequestBody::Failed
+                };
+                let received = received.inspect_err(|problem| self.front.note_rejection(problem))?;
                 self.front.metrics.request_bytes(op, received.bytes.len());
                 Ok(received)
             }
