@@ -1,0 +1,227 @@
+//! What waits for the committer.
+//!
+//! A mutex and a condition variable around a vector that is swapped as a whole: the committer is a plain thread, and while
+//! it is in an fsync everything that arrives piles up here and goes into its next batch.
+
+use std::mem;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio::sync::oneshot;
+
+use crate::clock::{self, Instant};
+use crate::raft::types::{TypeConfig, Vote};
+
+use std::sync::Arc;
+
+use super::database::Row;
+use super::error::Error;
+use super::group::Group;
+use super::metrics::Metrics;
+use super::state::Stored;
+use super::sweep::SweepOrder;
+
+/// What goes into one batch, in bytes, a single larger write apart.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// What may wait, in bytes, before [`Queue::admit`] makes callers wait.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// What a write costs besides its rows.
+const WRITE_OVERHEAD_BYTES: usize = 256;
+
+/// Rows that belong into one batch, and who waits for them.
+pub(super) struct Write {
+    pub(super) rows: Vec<Row>,
+    /// Entries among the rows.
+    pub(super) entries: usize,
+    /// Whether the batch must be fsynced.
+    pub(super) durable: bool,
+    pub(super) sweep: Option<SweepOrder>,
+    pub(super) done: Done,
+}
+
+/// What to do once a write is in the database, or durable if it asked for that. Whoever writes for a group holds on to it
+/// here, so that a group is never loaded anew while the database lacks some of its writes.
+pub(super) enum Done {
+    /// Nobody waits.
+    Unwatched { _group: Arc<Group> },
+    /// Entries were appended.
+    Append {
+        group: Arc<Group>,
+        stored: Stored,
+        callback: openraft::storage::IOFlushed<TypeConfig>,
+        since: Instant,
+    },
+    /// A vote was saved.
+    Vote {
+        group: Arc<Group>,
+        vote: Vote,
+        waiter: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Somebody waits for anything else.
+    Waiter(oneshot::Sender<Result<(), Error>>),
+}
+
+impl Write {
+    /// What the write counts for in the bounds.
+    pub(super) fn bytes(&self) -> usize {
+        WRITE_OVERHEAD_BYTES + self.rows.iter().map(Row::bytes).sum::<usize>()
+    }
+}
+
+impl Done {
+    pub(super) fn succeed(self, metrics: &Metrics) {
+        match self {
+            Self::Unwatched { .. } => {}
+            Self::Append {
+                group,
+                stored,
+                callback,
+                since,
+            } => {
+                group.entries_stored(stored);
+                metrics.observe_append(clock::now().saturating_duration_since(since));
+                callback.io_completed(Ok(()));
+            }
+            Self::Vote { group, vote, waiter } => {
+                group.vote_stored(vote);
+                let _ = waiter.send(Ok(()));
+            }
+            Self::Waiter(waiter) => {
+                let _ = waiter.send(Ok(()));
+            }
+        }
+    }
+
+    pub(super) fn fail(self, error: Error) {
+        match self {
+            Self::Unwatched { .. } => {}
+            Self::Append { callback, .. } => callback.io_completed(Err(error.into())),
+            Self::Vote { waiter, .. } | Self::Waiter(waiter) => {
+                let _ = waiter.send(Err(error));
+            }
+        }
+    }
+}
+
+/// How a [`Queue::take`] ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// With writes.
+    Writes,
+    /// With none, and the caller did not want to wait.
+    Nothing,
+    /// With none, and there will be no more.
+    Closed,
+}
+
+#[derive(Default)]
+struct Pending {
+    writes: Vec<Write>,
+    bytes: usize,
+    /// Why nothing more is taken.
+    closed: Option<Error>,
+}
+
+/// The queue.
+#[derive(Default)]
+pub(super) struct Queue {
+    pending: Mutex<Pending>,
+    filled: Condvar,
+    drained: Notify,
+}
+
+impl Queue {
+    /// Returns at once unless too much waits.
+    pub(super) async fn admit(&self) -> Result<(), Error> {
+        loop {
+            let drained = self.drained.notified();
+            {
+                let pending = self.pending.lock();
+                if let Some(error) = &pending.closed {
+                    return Err(error.clone());
+                }
+                if pending.bytes < QUEUE_BYTES {
+                    return Ok(());
+                }
+            }
+            drained.await;
+        }
+    }
+
+    /// Adds a write behind all others. When the queue is closed the write fails, and whoever waits for it is told.
+    pub(super) fn push(&self, write: Write) -> Result<(), Error> {
+        let mut pending = self.pending.lock();
+        if let Some(error) = pending.closed.clone() {
+            drop(pending);
+            write.done.fail(error.clone());
+            return Err(error);
+        }
+        pending.bytes += write.bytes();
+        let was_empty = pending.writes.is_empty();
+        pending.writes.push(write);
+        drop(pending);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Moves the oldest writes, one batch of them, into `writes`, which is empty. Waits for some if `wait`.
+    pub(super) fn take(&self, writes: &mut Vec<Write>, wait: bool) -> Taken {
+        let mut pending = self.pending.lock();
+        while pending.writes.is_empty() {
+            if pending.closed.is_some() {
+                return Taken::Closed;
+            }
+            if !wait {
+                return Taken::Nothing;
+            }
+            self.filled.wait(&mut pending);
+        }
+        if pending.bytes <= BATCH_BYTES {
+            mem::swap(&mut pending.writes, writes);
+            pending.bytes = 0;
+        } else {
+            let (count, bytes) = first_batch(&pending.writes);
+            writes.extend(pending.writes.drain(..count));
+            pending.bytes -= bytes;
+        }
+        drop(pending);
+        self.drained.notify_waiters();
+        Taken::Writes
+    }
+
+    /// Refuses every later write with `error`; what waits already is still handed out.
+    pub(super) fn close(&self, error: Error) {
+        self.pending.lock().closed.get_or_insert(error);
+        self.filled.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// Refuses every later write with `error` and fails what waits already.
+    pub(super) fn abort(&self, error: &Error) {
+        let stranded = {
+            let mut pending = self.pending.lock();
+            pending.closed = Some(error.clone());
+            pending.bytes = 0;
+            mem::take(&mut pending.writes)
+        };
+        self.drained.notify_waiters();
+        stranded
+            .into_iter()
+            .for_each(|write| write.done.fail(error.clone()));
+    }
+}
+
+/// How many of the writes make a batch, at least one, and their bytes.
+fn first_batch(writes: &[Write]) -> (usize, usize) {
+    let mut bytes = 0;
+    for (count, write) in writes.iter().enumerate() {
+        let more = write.bytes();
+        if count > 0 && bytes + more > BATCH_BYTES {
+            return (count, bytes);
+        }
+        bytes += more;
+    }
+    (writes.len(), bytes)
+}
