@@ -225,13 +225,23 @@ impl Process {
         }
     }
 
-    /// Creates this store's replica of a range, empty.
+    /// Creates this store's replica of a range, empty. It is patient: on a busy machine a test must not lose its leader.
     pub(super) async fn create(&self, range: u64) -> Raft<MemoryMachine> {
+        let patient = RaftTimings {
+            election_min: Duration::from_secs(20),
+            election_max: Duration::from_secs(30),
+            ..RaftTimings::default()
+        };
+        self.create_with(range, &patient).await
+    }
+
+    /// Creates this store's replica of a range, empty.
+    pub(super) async fn create_with(&self, range: u64, timings: &RaftTimings) -> Raft<MemoryMachine> {
         let (range, replica) = (RangeId(range), replica(range, self.store.0));
         let machine = MemoryMachine::default();
         self.machines.insert(range, machine.clone());
         let network = self.outbound.group(range, replica);
-        let raft = Raft::new(replica, config(), network, MemoryLog::default(), machine)
+        let raft = Raft::new(replica, config(timings), network, MemoryLog::default(), machine)
             .await
             .expect("starts");
         self.host.rafts.insert((range, replica), raft.clone());
@@ -293,6 +303,11 @@ impl Cluster {
         for &store in stores {
             self.process(store).create(range).await;
         }
+        self.begin(range, stores).await
+    }
+
+    /// Makes the replicas on these stores a group and waits for its leader, which the first store is.
+    pub(super) async fn begin(&self, range: u64, stores: &[u64]) -> Raft<MemoryMachine> {
         let first = self.process(stores[0]).raft(range);
         let members: BTreeMap<_, _> = stores
             .iter()
@@ -379,8 +394,8 @@ pub(super) fn replica(range: u64, store: u64) -> ReplicaId {
     ReplicaId(range * 100 + store)
 }
 
-fn config() -> Arc<Config> {
-    let config = RaftTimings::default().config().expect("valid");
+fn config(timings: &RaftTimings) -> Arc<Config> {
+    let config = timings.config().expect("valid");
     // Logs are purged when a test says so.
     Arc::new(Config {
         max_in_snapshot_log_to_keep: 0,

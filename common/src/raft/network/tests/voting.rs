@@ -5,6 +5,7 @@ use openraft::network::{RPCOption, RaftNetworkV2};
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 
 use super::cluster::{Cluster, PATIENCE, metrics, replica, same, until, write};
+use crate::raft::network::RaftTimings;
 use crate::raft::types::{LogId, Vote};
 
 /// A candidate's request that any voter free to vote would grant.
@@ -19,7 +20,10 @@ fn candidacy(term: u64, from: u64) -> VoteRequest<crate::raft::types::TypeConfig
 #[tokio::test]
 async fn a_cut_off_replica_gets_no_pre_vote_and_keeps_its_term() {
     let cluster = Cluster::start(3).await;
-    let leader = cluster.range(1, &[1, 2, 3]).await;
+    cluster.process(1).create(1).await;
+    cluster.process(2).create(1).await;
+    cluster.process(3).create_with(1, &RaftTimings::default()).await;
+    let leader = cluster.begin(1, &[1, 2, 3]).await;
     let commands = write(&leader, 0, 10, 8).await;
     let cut_off = cluster.process(3).raft(1);
     let machine = cluster.process(3).machine(1);
