@@ -87,8 +87,11 @@ pub struct RangeMachine {
 }
 
 /// Writes the row of the cluster's first range, over the whole key space, before its group is started and initialised.
-/// Repeating it does no harm as long as the group has applied nothing.
+/// Durable on return; does nothing when the range has a row.
 pub async fn create_first(engine: &Engine, identity: Identity) -> Result<(), crate::engine::Error> {
+    if engine.get(&keys::range_row(identity.range))?.is_some() {
+        return Ok(());
+    }
     let descriptor = Descriptor {
         id: identity.range,
         span: Span::everything(),
@@ -115,6 +118,9 @@ pub async fn create_first(engine: &Engine, identity: Identity) -> Result<(), cra
 
 impl RangeMachine {
     /// Opens a replica from its rows. Without any it is uninitialised: it applies nothing but a snapshot.
+    ///
+    /// Its rows are synced first: openraft takes what has been applied when it starts for a snapshot, and may purge the log
+    /// up to there.
     pub async fn open(
         identity: Identity,
         engine: Engine,
@@ -129,6 +135,7 @@ impl RangeMachine {
             applied: None,
             membership: StoredMembership::default(),
         };
+        machine.engine.persist().await?;
         let view = machine.engine.view().await?;
         machine.load(&view)?;
         Ok(machine)

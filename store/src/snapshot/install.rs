@@ -44,9 +44,12 @@ pub(crate) async fn install(
     }
     let replacement = replacement(me, header, rows, old);
     engine.replace(replacement).await?;
-    // It has served its purpose; what stays behind after a crash here is removed at the next start.
+    // It has served its purpose. What stays behind here, or after a crash, is for the next start to remove.
     let staged = path.to_owned();
-    blocking(move || std::fs::remove_file(staged)).await?
+    if let Err(error) = blocking(move || std::fs::remove_file(staged)).await? {
+        tracing::warn!(%error, path = %path.display(), "an installed snapshot could not be removed");
+    }
+    Ok(())
 }
 
 /// The snapshot must be of this range and be what its meta says.
