@@ -11,6 +11,7 @@ use holdfast_common::proto::kv;
 use holdfast_common::proto::placement::{MapEvent, StoreRoute};
 use holdfast_common::range::Role;
 use parking_lot::RwLock;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
@@ -71,6 +72,28 @@ impl Peers {
     }
 }
 
+/// The cluster, as far as a router knows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Overview {
+    /// Ranges.
+    pub ranges: usize,
+    /// Ranges of which no leader is known.
+    pub ranges_without_leader: usize,
+    /// Stores, by id.
+    pub stores: Vec<StoreOverview>,
+}
+
+/// A store, as far as a router knows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StoreOverview {
+    /// Its id.
+    pub id: StoreId,
+    /// What is dialed for RPC.
+    pub address: String,
+    /// Ranges that it leads.
+    pub leaders: usize,
+}
+
 /// See the module.
 pub(crate) struct Directory {
     client: Client,
@@ -105,6 +128,31 @@ impl Directory {
     /// Whether the range is known.
     pub(crate) fn has_route(&self, place: Place<'_>) -> bool {
         self.known.read().route(place).is_some()
+    }
+
+    /// What is known of the cluster, for people.
+    pub(crate) fn overview(&self) -> Overview {
+        let known = self.known.read();
+        let mut overview = Overview {
+            ranges: known.ranges.len(),
+            ranges_without_leader: 0,
+            stores: Vec::new(),
+        };
+        let mut leaders: HashMap<StoreId, usize> = HashMap::new();
+        for route in known.ranges.routes() {
+            match route.leader {
+                Some(leader) => *leaders.entry(leader).or_default() += 1,
+                None => overview.ranges_without_leader += 1,
+            }
+        }
+        let store = |(id, peers): (&StoreId, &Arc<Peers>)| StoreOverview {
+            id: *id,
+            address: peers.fast.addr().to_owned(),
+            leaders: leaders.get(id).copied().unwrap_or(0),
+        };
+        overview.stores = known.stores.iter().map(store).collect();
+        overview.stores.sort_by_key(|store| store.id);
+        overview
     }
 
     /// Finds the range and a store to ask, other than those in `tried`.

@@ -83,6 +83,11 @@ impl RangeCache {
         self.routes.len()
     }
 
+    /// All routes, in the order of their keys.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values().map(|route| &**route)
+    }
+
     /// Whether nothing is known at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty()

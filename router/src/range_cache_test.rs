@@ -305,7 +305,7 @@ proptest! {
         for descriptor in map_is_from {
             map.insert(descriptor, None);
         }
-        let routes = map.routes.values();
+        let routes = map.routes();
         cache.replace(routes.map(|route| RangeRoute { descriptor: Descriptor::clone(&route.descriptor), leader: None }).collect());
         cache.validate();
         for byte in 0..=255u8 {

@@ -18,17 +18,6 @@ pub(super) fn write_row(out: &mut Vec<u8>, row: &Row, keys_only: bool) {
     out.extend_from_slice(b"\"}");
 }
 
-/// Appends `{"next_cursor":…}` without the opening brace.
-pub(super) fn write_end(out: &mut Vec<u8>, next_cursor: Option<&str>) {
-    out.extend_from_slice(b"\"next_cursor\":");
-    match next_cursor {
-        // A cursor's alphabet needs no escapes.
-        Some(cursor) => out.extend([b"\"", cursor.as_bytes(), b"\""].concat()),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.push(b'}');
-}
-
 /// Appends `"name":"…"` where the bytes are UTF-8, else `"name_base64":"…"`.
 fn write_member(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     out.push(b'"');
@@ -98,17 +87,6 @@ mod tests {
         );
         let expected = json!({"key": "\0\"\n", "value_base64": "gIA=", "revision": revision});
         assert_eq!(written(b"\0\"\n", b"\x80\x80", false), expected);
-    }
-
-    #[test]
-    fn the_end_names_the_cursor_or_none() {
-        let end = |cursor| {
-            let mut out = b"{".to_vec();
-            write_end(&mut out, cursor);
-            String::from_utf8(out).expect("text")
-        };
-        assert_eq!(end(None), r#"{"next_cursor":null}"#);
-        assert_eq!(end(Some("abc-_")), r#"{"next_cursor":"abc-_"}"#);
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_common::clock;
 use holdfast_common::key::{self, Key};
-use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, WriteOutcome};
+use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Record, WriteOutcome};
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 
@@ -47,10 +47,7 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
     let query = Query::parse(head.uri.query(), &["consistency", "timeout_ms"])?;
     let (consistency, timeout) = (query.consistency()?, query.timeout()?);
     etag::check_read(&head.headers)?;
-    let sender = &exchange.front.sender;
-    let mut read = Get::new(sender, key, consistency);
-    let GetAnswer { record, staleness_ms } = sender.send(&mut read, exchange.started + timeout).await?;
-    let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
+    let (record, staleness_ms) = read(exchange, key, consistency, timeout).await?;
     let known = etag::is_known(&head.headers, record.revision)?;
     let mut response = if known {
         empty(StatusCode::NOT_MODIFIED)
@@ -79,9 +76,9 @@ async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body
     refuse_idempotency_key(&head.headers)?;
     let condition = etag::put_condition(&head.headers)?;
     let Received { bytes: value, room } = exchange.read_body(Op::Put).await?;
-    let answer = write(exchange, key, condition, Mutation::Put { value, ttl_ms }, timeout).await;
+    let outcome = write(exchange, key, condition, Mutation::Put { value, ttl_ms }, timeout).await;
     drop(room);
-    answer
+    written(outcome?)
 }
 
 async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
@@ -90,20 +87,37 @@ async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>
     let timeout = Query::parse(head.uri.query(), &["timeout_ms"])?.timeout()?;
     refuse_idempotency_key(&head.headers)?;
     let condition = etag::delete_condition(&head.headers)?;
-    write(exchange, key, condition, Mutation::Delete, timeout).await
+    written(write(exchange, key, condition, Mutation::Delete, timeout).await?)
+}
+
+/// Reads a key that has to exist; with how stale the answer may be, milliseconds.
+pub(super) async fn read(
+    exchange: &Exchange<'_>,
+    key: Key,
+    consistency: Consistency,
+    timeout: Duration,
+) -> Result<(Record, u64), Problem> {
+    let sender = &exchange.front.sender;
+    let mut read = Get::new(sender, key, consistency);
+    let GetAnswer { record, staleness_ms } = sender.send(&mut read, exchange.started + timeout).await?;
+    let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
+    Ok((record, staleness_ms))
 }
 
 /// Makes a write. Its time begins now that all of it has arrived.
-async fn write(
+pub(super) async fn write(
     exchange: &Exchange<'_>,
     key: Key,
     condition: Condition,
     mutation: Mutation,
     timeout: Duration,
-) -> Result<Response<Body>, Problem> {
+) -> Result<WriteOutcome, Problem> {
     let sender = &exchange.front.sender;
     let mut write = Write::new(sender, key, condition, mutation);
-    let outcome = sender.send(&mut write, clock::now() + timeout).await?;
+    Ok(sender.send(&mut write, clock::now() + timeout).await?)
+}
+
+fn written(outcome: WriteOutcome) -> Result<Response<Body>, Problem> {
     let (status, revision) = match outcome {
         WriteOutcome::Created(revision) => (StatusCode::CREATED, Some(revision)),
         WriteOutcome::Replaced(revision) => (StatusCode::NO_CONTENT, Some(revision)),
@@ -124,7 +138,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// The body of a value, which takes room until the client has read it.
-fn value_body(exchange: &Exchange<'_>, value: Bytes) -> Result<Body, Problem> {
+pub(super) fn value_body(exchange: &Exchange<'_>, value: Bytes) -> Result<Body, Problem> {
     if value.len() <= SMALL_BYTES {
         return Ok(Body::full(value));
     }
@@ -134,10 +148,15 @@ fn value_body(exchange: &Exchange<'_>, value: Bytes) -> Result<Body, Problem> {
 }
 
 /// The key that the raw rest of a path stands for.
-fn key_of(raw: &str) -> Result<Key, Problem> {
+pub(super) fn key_of(raw: &str) -> Result<Key, Problem> {
     let decoded = percent::decode(raw.as_bytes(), Plus::Itself)
         .map_err(|error| Problem::new(Code::InvalidKey, error.to_string()))?;
-    Key::new(Bytes::copy_from_slice(&decoded)).map_err(|error| {
+    key_from(Bytes::copy_from_slice(&decoded))
+}
+
+/// A key of these bytes.
+pub(super) fn key_from(bytes: Bytes) -> Result<Key, Problem> {
+    Key::new(bytes).map_err(|error| {
         let code = if matches!(error, key::Error::TooLong(_)) {
             Code::KeyTooLong
         } else {
@@ -148,7 +167,7 @@ fn key_of(raw: &str) -> Result<Key, Problem> {
 }
 
 /// A client that sends an `Idempotency-Key` relies on it: better no write than one that may be repeated.
-fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::new(
             Code::NotImplemented,

@@ -1,7 +1,8 @@
 //! The HTTP side: from a parsed request to its answer.
 //!
 //! [`Front::serve`] names the request, finds the resource by its raw path, and turns whatever the resource says, answer or
-//! [`Problem`], into a response. One file a resource: [`kv`], [`scan`], [`health`].
+//! [`Problem`], into a response. One file a resource: [`kv`], [`scan`], [`health`]; and [`seed`],
+//! the routes of the systems that this one grew out of.
 
 mod body;
 mod budget;
@@ -11,11 +12,13 @@ mod health;
 mod json;
 mod kv;
 pub(crate) mod listener;
+mod listing;
 mod percent;
 mod problem;
 mod query;
 mod request_id;
 mod scan;
+mod seed;
 
 use std::sync::Arc;
 
@@ -89,6 +92,8 @@ enum Resource {
     Health,
     Ready,
     Metrics,
+    /// A route of the systems before.
+    Seed(seed::Route),
     Nothing,
 }
 
@@ -102,7 +107,7 @@ impl Resource {
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
             path if path.starts_with(KEY_PREFIX) => Self::Key(KEY_PREFIX.len()),
-            _ => Self::Nothing,
+            path => seed::Route::at(path).map_or(Self::Nothing, Self::Seed),
         }
     }
 }
@@ -185,6 +190,7 @@ impl Exchange<'_> {
             Resource::Health => (Op::Other, health::health(self)),
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
+            Resource::Seed(route) => seed::answer(self, route).await,
             Resource::Nothing => (
                 Op::Other,
                 Err(Problem::new(Code::UnknownPath, "nothing is served at this path")),

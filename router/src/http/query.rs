@@ -47,7 +47,7 @@ impl<'a> Query<'a> {
 
     /// The bytes of a parameter, if it is given.
     pub(crate) fn bytes(&self, name: &str) -> Option<Bytes> {
-        self.value(name).map(|value| Bytes::copy_from_slice(value))
+        self.value(name).map(Bytes::copy_from_slice)
     }
 
     /// A flag: `true`, `false`, `1` or `0`; false when it is not given.

@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
-use super::json;
+use super::listing::{Listing, NDJSON, Shape};
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use super::request_id::RequestId;
@@ -39,8 +39,6 @@ const PARAMETERS: [&str; 9] = [
     "timeout_ms",
 ];
 
-const NDJSON: &str = "application/x-ndjson";
-
 /// Answers a scan.
 pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
@@ -51,22 +49,14 @@ pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Pr
     let query = Query::parse(head.uri.query(), &PARAMETERS)?;
     let default_limit = if lines { MAX_SCAN_LIMIT } else { DEFAULT_SCAN_LIMIT };
     let (plan, timeout) = (plan(&query, default_limit)?, query.timeout()?);
-    let permit = exchange.front.scans.clone().try_acquire_owned().map_err(|_| {
-        exchange.front.metrics.rejected(Rejection::Scans);
-        Problem::new(Code::Overloaded, "too many scans are running")
-    })?;
-    let scan = Scan {
-        front: exchange.front.clone(),
-        keys_only: plan.keys_only,
-        walk: Walk::new(plan),
-        timeout,
-        id: exchange.id.clone(),
-        _permit: permit,
-    };
     if lines {
-        scan.lines().await
+        Scan::begin(exchange, plan, Shape::Lines, timeout)?
+            .streamed()
+            .await
     } else {
-        scan.object().await
+        Scan::begin(exchange, plan, Shape::Object, timeout)?
+            .bounded()
+            .await
     }
 }
 
@@ -139,10 +129,10 @@ fn span(query: &Query<'_>) -> Result<Option<Span>, Problem> {
 }
 
 /// A scan being answered.
-struct Scan {
+pub(super) struct Scan {
     front: Arc<Front>,
     walk: Walk,
-    keys_only: bool,
+    listing: Listing,
     /// For each page.
     timeout: Duration,
     id: RequestId,
@@ -150,6 +140,65 @@ struct Scan {
 }
 
 impl Scan {
+    /// Begins a scan, if there is a place for it.
+    pub(super) fn begin(
+        exchange: &Exchange<'_>,
+        plan: Plan,
+        shape: Shape,
+        timeout: Duration,
+    ) -> Result<Self, Problem> {
+        let front = exchange.front;
+        let permit = front.scans.clone().try_acquire_owned().map_err(|_| {
+            front.metrics.rejected(Rejection::Scans);
+            Problem::new(Code::Overloaded, "too many scans are running")
+        })?;
+        let listing = Listing::new(shape, plan.keys_only);
+        let id = exchange.id.clone();
+        Ok(Self {
+            front: front.clone(),
+            walk: Walk::new(plan),
+            listing,
+            timeout,
+            id,
+            _permit: permit,
+        })
+    }
+
+    /// Answers with what fits one answer of bounded size.
+    async fn bounded(mut self) -> Result<Response<Body>, Problem> {
+        let mut out = Vec::new();
+        while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
+            let rows = self.next_page(MAX_ANSWER_BYTES - out.len()).await?;
+            self.listing.rows(&mut out, &rows);
+        }
+        self.listing.end(
+            &mut out,
+            self.walk.cursor().map(|cursor| cursor.encode()).as_deref(),
+        );
+        Ok(self.response(Body::full(out)))
+    }
+
+    /// Answers with a stream. The first page is read before the answer begins, so that a scan that fails at once fails with
+    /// a status.
+    pub(super) async fn streamed(mut self) -> Result<Response<Body>, Problem> {
+        let first = self.next_page(MAX_SCAN_PAGE_BYTES).await?;
+        let ready = self.piece(Ok(first));
+        let response = self.response(Body::Empty);
+        let pieces = stream::unfold((Some(self), Some(ready)), |(scan, ready)| async move {
+            let mut scan = scan?;
+            let Piece { bytes, is_last } = match ready {
+                Some(piece) => piece,
+                None => {
+                    let page = scan.next_page(MAX_SCAN_PAGE_BYTES).await;
+                    scan.piece(page)
+                }
+            };
+            scan.front.metrics.response_bytes(Op::Scan, bytes.len());
+            Some((bytes, ((!is_last).then_some(scan), None)))
+        });
+        Ok(response.map(|_| Body::stream(pieces)))
+    }
+
     async fn next_page(&mut self, max_bytes: usize) -> Result<Vec<Row>, Problem> {
         let deadline = clock::now() + self.timeout;
         Ok(self
@@ -158,83 +207,41 @@ impl Scan {
             .await?)
     }
 
-    /// All of it as one object.
-    async fn object(mut self) -> Result<Response<Body>, Problem> {
-        let mut out = b"{\"items\":[".to_vec();
-        while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
-            for row in self.next_page(MAX_ANSWER_BYTES - out.len()).await? {
-                if out.last() == Some(&b'}') {
-                    out.push(b',');
-                }
-                json::write_row(&mut out, &row, self.keys_only);
-            }
-        }
-        out.extend_from_slice(b"],");
-        json::write_end(&mut out, self.next_cursor().as_deref());
-        Ok(typed(Body::full(out), "application/json"))
-    }
-
-    /// As a stream of lines. The first page is read before the answer begins, so that a scan that fails at once fails with
-    /// a status.
-    async fn lines(mut self) -> Result<Response<Body>, Problem> {
-        let first = self.next_page(MAX_SCAN_PAGE_BYTES).await;
-        let first = self.piece(Ok(first?));
-        let pieces = stream::unfold((Some(self), Some(first)), |(scan, ready)| async move {
-            let mut scan = scan?;
-            let (piece, last) = match ready {
-                Some(piece) => piece,
-                None => {
-                    let page = scan.next_page(MAX_SCAN_PAGE_BYTES).await;
-                    scan.piece(page)
-                }
-            };
-            scan.front.metrics.response_bytes(Op::Scan, piece.len());
-            Some((Bytes::from(piece), ((!last).then_some(scan), None)))
-        });
-        Ok(typed(Body::stream(pieces), NDJSON))
-    }
-
-    /// The lines of a page, with the last line of all if this is the last piece.
-    fn piece(&self, page: Result<Vec<Row>, Problem>) -> (Vec<u8>, bool) {
-        let mut lines = Vec::new();
-        let failed = match page {
+    /// What a page adds to the stream.
+    fn piece(&mut self, page: Result<Vec<Row>, Problem>) -> Piece {
+        let mut out = Vec::new();
+        let is_last = page.is_err() || self.walk.is_over();
+        match page {
             Ok(rows) => {
-                for row in rows {
-                    json::write_row(&mut lines, &row, self.keys_only);
-                    lines.push(b'\n');
+                self.listing.rows(&mut out, &rows);
+                if is_last {
+                    self.listing.end(
+                        &mut out,
+                        self.walk.cursor().map(|cursor| cursor.encode()).as_deref(),
+                    );
                 }
-                None
             }
-            Err(problem) => Some(problem),
-        };
-        let last = failed.is_some() || self.walk.is_over();
-        match failed {
-            Some(problem) => {
-                lines.extend_from_slice(b"{\"error\":");
-                lines.extend(problem.to_json(&self.id));
-                lines.extend_from_slice(b"}\n");
-            }
-            None if last => {
-                lines.push(b'{');
-                json::write_end(&mut lines, self.next_cursor().as_deref());
-                lines.push(b'\n');
-            }
-            None => {}
+            Err(problem) => self.listing.fail(&mut out, &problem.to_json(&self.id)),
         }
-        (lines, last)
+        Piece {
+            bytes: out.into(),
+            is_last,
+        }
     }
 
-    fn next_cursor(&self) -> Option<String> {
-        self.walk.cursor().map(|cursor| cursor.encode())
+    fn response(&self, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(self.listing.media_type()));
+        response
     }
 }
 
-fn typed(body: Body, kind: &'static str) -> Response<Body> {
-    let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+/// A part of a stream.
+struct Piece {
+    bytes: Bytes,
+    is_last: bool,
 }
 
 #[cfg(test)]

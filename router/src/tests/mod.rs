@@ -7,6 +7,7 @@ mod faults;
 mod keys;
 mod limits;
 mod scans;
+mod seeds;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
