@@ -21,7 +21,7 @@ pub(crate) struct Addresses(RwLock<HashMap<StoreId, String>>);
 
 impl Addresses {
     /// What was known before the process started. Records that don't read are passed over: the map will tell again.
-    pub fn load(log: &LogEngine) -> Result<Self, log::Error> {
+    pub(crate) fn load(log: &LogEngine) -> Result<Self, log::Error> {
         let read = |(key, value): (Bytes, Bytes)| {
             let store = StoreId(u64::from_be_bytes(key[ADDRESS.len()..].try_into().ok()?));
             Some((store, String::from_utf8(value.into()).ok()?))
@@ -31,12 +31,12 @@ impl Addresses {
     }
 
     /// The address of a store, if it is known.
-    pub fn get(&self, store: StoreId) -> Option<String> {
+    pub(crate) fn get(&self, store: StoreId) -> Option<String> {
         self.0.read().get(&store).cloned()
     }
 
     /// Learns addresses, and keeps those that are new. They count at once, and after a restart when this has returned.
-    pub async fn learn(&self, log: &LogEngine, stores: Vec<StoreRoute>) -> Result<(), log::Error> {
+    pub(crate) async fn learn(&self, log: &LogEngine, stores: Vec<StoreRoute>) -> Result<(), log::Error> {
         let mut writes = Vec::new();
         for StoreRoute { id, rpc_address } in stores {
             if self.0.read().get(&id) != Some(&rpc_address) {

@@ -28,7 +28,7 @@ const RESERVE_BYTES: u64 = 32 << 20;
 
 /// What the guard allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Free bytes on the file system below which puts are refused.
     pub min_available: u64,
     /// Most bytes that the directory may take before puts are refused.
@@ -37,7 +37,7 @@ pub struct Limits {
 
 impl Limits {
     /// `soft_limit` of 0 is none.
-    pub fn new(min_available: u64, soft_limit: u64) -> Self {
+    pub(crate) fn new(min_available: u64, soft_limit: u64) -> Self {
         Self {
             min_available,
             max_used: if soft_limit == 0 { u64::MAX } else { soft_limit },
@@ -55,7 +55,7 @@ impl Limits {
 
 /// Watches the disk of one data directory.
 #[derive(Debug)]
-pub struct DiskGuard {
+pub(crate) struct DiskGuard {
     dir: PathBuf,
     limits: Limits,
     refusing: AtomicBool,
@@ -67,7 +67,7 @@ impl DiskGuard {
     ///
     /// # Errors
     /// The file system does not answer.
-    pub fn new(dir: &Path, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn new(dir: &Path, limits: Limits) -> io::Result<Self> {
         let guard = Self {
             dir: dir.to_owned(),
             limits,
@@ -79,17 +79,17 @@ impl DiskGuard {
     }
 
     /// Whether what takes space is refused now.
-    pub fn refuses_puts(&self) -> bool {
+    pub(crate) fn refuses_puts(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
     }
 
     /// As of the last look.
-    pub fn capacity(&self) -> Capacity {
+    pub(crate) fn capacity(&self) -> Capacity {
         *self.capacity.lock()
     }
 
     /// Looks again and again until `shutdown`.
-    pub async fn watch(self: std::sync::Arc<Self>, shutdown: CancellationToken) {
+    pub(crate) async fn watch(self: std::sync::Arc<Self>, shutdown: CancellationToken) {
         let mut ticks = clock::every(INTERVAL);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let guard = self.clone();

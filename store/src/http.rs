@@ -28,7 +28,7 @@ pub(crate) struct Window {
 
 impl Window {
     /// Nothing to see but metrics yet.
-    pub fn new(render: Render, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(render: Render, shutdown: CancellationToken) -> Self {
         Self {
             render,
             host: Arc::default(),
@@ -37,7 +37,7 @@ impl Window {
     }
 
     /// The store runs.
-    pub fn open(&self, host: Arc<Host>) {
+    pub(crate) fn open(&self, host: Arc<Host>) {
         // Opened once: there is one store in a process.
         let _ = self.host.set(host);
     }

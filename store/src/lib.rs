@@ -16,6 +16,8 @@
 mod addresses;
 pub mod apply;
 mod chores;
+#[cfg(test)]
+mod cluster_test;
 mod codec;
 pub mod command;
 pub mod config;
@@ -29,6 +31,7 @@ mod http;
 pub mod identity;
 pub mod keys;
 pub mod ledger;
+mod link;
 pub mod machine;
 mod metrics;
 pub mod middle;
@@ -46,3 +49,98 @@ pub mod startup;
 pub mod state;
 mod steps;
 mod store;
+
+use std::time::Duration;
+
+use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
+use holdfast_common::placement_client::{self, PlacementClient};
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::Config;
+pub use self::http::Render;
+use self::http::Window;
+use self::identity::DataDir;
+use self::store::Store;
+
+/// Why a store ended, other than by having been told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its configuration is wrong.
+    #[error("configuration: {0}")]
+    Config(#[from] config::Invalid),
+    /// Its directory is not its own.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// HTTP can't be served.
+    #[error("http = {address:?}: {error}")]
+    Http {
+        /// The address.
+        address: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The placement driver does not take it.
+    #[error("the placement driver refuses this store: {0}")]
+    Refused(placement_client::Error),
+    /// It does not start.
+    #[error(transparent)]
+    Start(#[from] store::Error),
+    /// It failed while it ran.
+    #[error("the store has failed: {0}")]
+    Failed(String),
+}
+
+/// Runs a store until `shutdown`, then stops it in order: no new requests, those in flight answered, leaderships handed
+/// over, groups shut down, databases closed. `render` gives the metrics of the process as text; its recorder is to be
+/// installed before this is called. Works on a runtime of one thread and of several.
+///
+/// # Errors
+/// The store could not start, or could not go on: the process should exit, at once, with a failure. What was acknowledged
+/// is on disk.
+pub async fn run(config: Config, render: Render, shutdown: CancellationToken) -> Result<(), Error> {
+    config.validate()?;
+    metrics::init();
+    let mut dir = DataDir::claim(&config.data_dir, &config.name)?;
+    let ended = CancellationToken::new();
+    let _end_http = ended.clone().drop_guard();
+    let window = Window::new(render, shutdown.clone());
+    let served = http::serve(&config.http, window.clone(), ended.clone()).await;
+    served.map_err(|error| Error::Http {
+        address: config.http.clone(),
+        error,
+    })?;
+
+    let cluster = ClusterIdCell::default();
+    let node = dir.known().map_or(0, |(_, store)| store.0);
+    let identity = PeerInfo::new(Role::Store, node, config.name.clone());
+    let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
+    let placement = PlacementClient::new(config.placement.clone(), client.clone());
+    let mut introduction = Some(link::introduction(&config, &dir));
+    if let (None, Some(first)) = (dir.known(), &introduction) {
+        let registering = link::register(&placement, first);
+        let Some(registered) = shutdown.run_until_cancelled(registering).await else {
+            return Ok(());
+        };
+        let (cluster, store) = registered.map_err(Error::Refused)?;
+        dir.registered(cluster, store)?;
+        introduction = None;
+    }
+    let Some((cluster_id, store_id)) = dir.known() else {
+        return Ok(());
+    };
+    // A cell that was just made takes any cluster.
+    let _ = cluster.set(cluster_id);
+    tracing::info!(cluster = %cluster_id, store = %store_id, name = config.name, "this store is known");
+
+    let store = Store::start(&config, dir.path(), store_id, cluster, client.clone()).await?;
+    window.open(store.host.clone());
+    tracing::info!(rpc = %store.rpc, http = config.http, "the store runs");
+    let after = Duration::from_millis(config.split_alone_after_ms);
+    let ended = tokio::select! {
+        reason = store.failed() => return Err(Error::Failed(reason)),
+        ended = link::keep(&store, placement, introduction, after, shutdown) => ended,
+    };
+    store.stop().await;
+    client.close();
+    ended.map_err(Error::Refused)
+}

@@ -22,18 +22,18 @@ pub(crate) struct Ranges {
 
 impl Ranges {
     /// A replica runs.
-    pub fn insert(&self, range: RangeId, replica: ReplicaId, shared: SharedRange) {
+    pub(crate) fn insert(&self, range: RangeId, replica: ReplicaId, shared: SharedRange) {
         self.running.insert(range, (replica, shared));
     }
 
     /// A replica runs no more.
-    pub fn remove(&self, range: RangeId) {
+    pub(crate) fn remove(&self, range: RangeId) {
         self.running.remove(&range);
         self.release(range);
     }
 
     /// The range as it is, and whatever else on this store holds `key`: what a sender with an old map should know.
-    pub fn around(&self, range: RangeId, key: &[u8]) -> Vec<Descriptor> {
+    pub(crate) fn around(&self, range: RangeId, key: &[u8]) -> Vec<Descriptor> {
         let descriptors = self
             .running
             .iter()
@@ -46,7 +46,7 @@ impl Ranges {
     }
 
     /// Another replica than `me` that holds part of `span`.
-    pub fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {
+    pub(crate) fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {
         self.running.iter().find_map(|entry| {
             let (replica, shared) = entry.value();
             let overlaps =
@@ -59,7 +59,7 @@ impl Ranges {
     ///
     /// # Errors
     /// The range that holds or has reserved part of it.
-    pub fn reserve(&self, range: RangeId, me: ReplicaId, span: &Span) -> Result<(), RangeId> {
+    pub(crate) fn reserve(&self, range: RangeId, me: ReplicaId, span: &Span) -> Result<(), RangeId> {
         let mut reserved = self.reserved.lock();
         if let Some(other) = self.overlaps(me, span) {
             return Err(other);
@@ -76,7 +76,7 @@ impl Ranges {
     }
 
     /// Ends the reservation of `range`: its snapshot is installed, or its replica is gone.
-    pub fn release(&self, range: RangeId) {
+    pub(crate) fn release(&self, range: RangeId) {
         self.reserved.lock().retain(|(known, _)| *known != range);
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use holdfast_common::clock;
+use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::kv::{
     Consistency, Error, GetRequest, Mutation, ScanRequest, WriteOutcome, WriteRequest,
@@ -46,7 +46,7 @@ pub(crate) struct StoreService {
 
 impl StoreService {
     /// A service for the replicas of `host`, whose Raft messages go through `raft`.
-    pub fn new(host: Arc<Host>, raft: Inbound<RangeMachine>) -> Self {
+    pub(crate) fn new(host: Arc<Host>, raft: Inbound<RangeMachine>) -> Self {
         Self {
             host,
             raft,
@@ -183,6 +183,7 @@ impl Service for StoreService {
 fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
     let now = clock::now();
     let mut looked: Option<(Arc<Replica>, Lease)> = None;
+    let mut held = false;
     for (replica, read) in reads {
         let lease = match &looked {
             Some((known, lease)) if Arc::ptr_eq(known, &replica) => *lease,
@@ -194,25 +195,30 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
             (Lease::Lapsed, read) => replica.join_round(read),
             (Lease::NotLeader, read) => read.refuse(&replica.not_leader()),
         }
+        held |= lease == Lease::Held;
         looked = Some((replica, lease));
     }
-    metrics::read_took(ReadPath::Lease, now.elapsed());
+    if held {
+        metrics::read_took(ReadPath::Lease, now.elapsed());
+    }
 }
 
 /// Answers a stale read, at once when it is known how stale.
 fn stale(replica: Arc<Replica>, read: WaitingRead) {
+    let arrived = clock::now();
     match replica.staleness_ms() {
-        Some(staleness_ms) => answer_stale(&replica, read, staleness_ms),
+        Some(staleness_ms) => answer_stale(&replica, read, staleness_ms, arrived),
         None => {
             tokio::spawn(async move {
                 let staleness_ms = replica.learn_staleness_ms().await;
-                answer_stale(&replica, read, staleness_ms);
+                answer_stale(&replica, read, staleness_ms, arrived);
             });
         }
     }
 }
 
-fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64) {
+fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64, arrived: Instant) {
+    metrics::read_took(ReadPath::Stale, arrived.elapsed());
     match read {
         WaitingRead::Get(request, reply) => point::answer(replica, &request, staleness_ms, reply),
         WaitingRead::Scan(request, reply) => scan::start(replica, request, staleness_ms, reply),

@@ -42,18 +42,13 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Milliseconds since the process started.
-    pub fn millis(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     /// Whether the engine asks for a pause.
-    pub fn is_pressed(&self) -> bool {
+    pub(crate) fn is_pressed(&self) -> bool {
         self.pressed.load(Ordering::Relaxed)
     }
 
     /// What is "now" for expiry: the wall clock, but never before the last write's time.
-    pub fn expiry_now_ms(last_revision_ms: u64) -> u64 {
+    pub(crate) fn expiry_now_ms(last_revision_ms: u64) -> u64 {
         clock::wall_ms().max(last_revision_ms)
     }
 }
@@ -67,14 +62,14 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// Raises it; the first reason stays.
-    pub fn raise(&self, reason: String) {
+    pub(crate) fn raise(&self, reason: String) {
         tracing::error!(reason, "fatal: this store must stop");
         let _ = self.reason.set(reason);
         self.raised.cancel();
     }
 
     /// Waits until it is raised.
-    pub async fn raised(&self) -> String {
+    pub(crate) async fn raised(&self) -> String {
         self.raised.cancelled().await;
         self.reason.get().cloned().unwrap_or_default()
     }

@@ -96,7 +96,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`]; nothing runs then.
-    pub async fn start(
+    pub(crate) async fn start(
         config: &Config,
         dir: &Path,
         store: StoreId,
@@ -158,13 +158,13 @@ impl Store {
     }
 
     /// Ends when the store can't go on, with the reason.
-    pub async fn failed(&self) -> String {
+    pub(crate) async fn failed(&self) -> String {
         self.host.site.alarm.raised().await
     }
 
     /// Stops in order: no new requests, those in flight answered, leaderships handed over, groups shut down, databases
     /// closed.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.serving.cancel();
         self.service.close();
         // Raft goes on meanwhile, so what is in flight is answered.
@@ -184,6 +184,9 @@ impl Store {
         let site = &self.host.site;
         self.tasks
             .spawn(chores::run(self.host.clone(), self.background.clone()));
+        let (host, stopped) = (self.host.clone(), self.background.clone());
+        self.tasks
+            .spawn(async move { stopped.run_until_cancelled(host.end_grace()).await });
         self.tasks.spawn(site.disk.clone().watch(self.background.clone()));
         self.watch_failure("the data", self.engine.failure());
         self.watch_failure("the log", self.log.failure());

@@ -11,7 +11,7 @@ use holdfast_common::proto::placement::{Capacity, Heartbeat, ReplicaReport};
 
 /// What the driver has been told.
 #[derive(Debug)]
-pub struct Differ {
+pub(super) struct Differ {
     store: StoreId,
     incarnation: u64,
     sequence: u64,
@@ -21,7 +21,7 @@ pub struct Differ {
 
 impl Differ {
     /// Nothing was told yet. `incarnation` is random, one per start of the process.
-    pub fn new(store: StoreId, incarnation: u64) -> Self {
+    pub(super) fn new(store: StoreId, incarnation: u64) -> Self {
         Self {
             store,
             incarnation,
@@ -32,7 +32,7 @@ impl Differ {
     }
 
     /// The next heartbeat of a store whose replicas are all of `reports`.
-    pub fn next(&mut self, capacity: Capacity, reports: Vec<ReplicaReport>) -> Heartbeat {
+    pub(super) fn next(&mut self, capacity: Capacity, reports: Vec<ReplicaReport>) -> Heartbeat {
         self.sequence += 1;
         let full = std::mem::take(&mut self.full);
         let mut before = std::mem::take(&mut self.told);
@@ -62,7 +62,7 @@ impl Differ {
     }
 
     /// The next heartbeat says everything: the driver asked for it, or the last one went unanswered.
-    pub fn start_over(&mut self) {
+    pub(super) fn start_over(&mut self) {
         self.full = true;
     }
 }

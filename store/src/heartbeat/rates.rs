@@ -10,14 +10,14 @@ const FLOOR: f64 = 0.05;
 
 /// The rate of a counter that only grows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rate {
+pub(super) struct Rate {
     seen: u64,
     per_second: f64,
 }
 
 impl Rate {
     /// The counter stands at `total`, `elapsed` after the last observation.
-    pub fn observe(&mut self, total: u64, elapsed: Duration) {
+    pub(super) fn observe(&mut self, total: u64, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         if seconds <= 0.0 {
             return;
@@ -29,7 +29,7 @@ impl Rate {
     }
 
     /// Events a second, to one decimal.
-    pub fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         if self.per_second < FLOOR {
             0.0
         } else {

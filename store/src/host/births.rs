@@ -61,7 +61,11 @@ fn key(replica: ReplicaId) -> Bytes {
 
 impl Host {
     /// Creates the cluster's first range, over the whole key space, with this store as its only member.
-    pub async fn create_first(self: &Arc<Self>, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
+    pub(crate) async fn create_first(
+        self: &Arc<Self>,
+        range: RangeId,
+        replica: ReplicaId,
+    ) -> Result<(), StepError> {
         let turn = self.turn(range).await;
         if self.runs_already(range, replica)? {
             return Ok(());
@@ -81,7 +85,11 @@ impl Host {
     }
 
     /// Creates an empty replica, which waits for a snapshot.
-    pub async fn create_empty(self: &Arc<Self>, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
+    pub(crate) async fn create_empty(
+        self: &Arc<Self>,
+        range: RangeId,
+        replica: ReplicaId,
+    ) -> Result<(), StepError> {
         let turn = self.turn(range).await;
         if self.runs_already(range, replica)? {
             return Ok(());

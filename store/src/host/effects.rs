@@ -11,6 +11,7 @@ use holdfast_common::key::Span;
 use super::{Host, Turn};
 use crate::apply::ChildSeed;
 use crate::machine::RangeHost;
+use crate::shared::SharedRange;
 
 /// The store, as state machines see it. It does not keep the host alive, which keeps them.
 pub(super) struct Effects(pub(super) Weak<Host>);
@@ -87,6 +88,10 @@ impl Host {
                 && replica.leads()
         });
         let Some(replica) = child.replica() else { return };
+        // Known at once, so that whoever asks the parent for what it lost learns where that is.
+        let shared = SharedRange::default();
+        shared.update(|view| view.descriptor = Some(child.descriptor.clone()));
+        self.site.ranges.insert(range, replica, shared);
         tokio::spawn(self.clone().bear(turn, range, replica, leads_parent));
     }
 

@@ -86,7 +86,7 @@ impl Host {
     ///
     /// # Errors
     /// The timings contradict each other.
-    pub fn new(
+    pub(crate) fn new(
         site: Arc<Site>,
         log: LogEngine,
         ledger: Ledger,
@@ -120,7 +120,7 @@ impl Host {
     ///
     /// # Errors
     /// A replica does not start: the store must not run without it.
-    pub async fn start_all(self: &Arc<Self>, found: Found) -> Result<(), Error> {
+    pub(crate) async fn start_all(self: &Arc<Self>, found: Found) -> Result<(), Error> {
         let stored = found
             .stored
             .into_iter()
@@ -145,22 +145,21 @@ impl Host {
             .try_for_each(|_| async { Ok(()) })
             .await?;
         tracing::info!(replicas = count, "the replicas run");
-        tokio::spawn(self.clone().end_grace());
         Ok(())
     }
 
     /// The replica of a range that runs here.
-    pub fn replica(&self, range: RangeId) -> Option<Arc<Replica>> {
+    pub(crate) fn replica(&self, range: RangeId) -> Option<Arc<Replica>> {
         self.replicas.get(&range).map(|replica| replica.clone())
     }
 
     /// All replicas that run here.
-    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+    pub(crate) fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.iter().map(|replica| replica.clone()).collect()
     }
 
     /// Destroys a replica, which need not be here, and leaves its tombstone.
-    pub async fn destroy(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
+    pub(crate) async fn destroy(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
         if self.ledger.buried(replica) && self.replica(range).is_none_or(|running| running.id != replica) {
             return Ok(());
         }
@@ -193,7 +192,7 @@ impl Host {
     }
 
     /// Shuts every group down.
-    pub async fn stop_all(&self) {
+    pub(crate) async fn stop_all(&self) {
         let replicas = self.replicas();
         stream::iter(replicas)
             .for_each_concurrent(AT_A_TIME, |replica| async move {
@@ -251,7 +250,7 @@ impl Host {
     }
 
     /// Lets replicas take part in elections once no promise of theirs can be in force any more.
-    async fn end_grace(self: Arc<Self>) {
+    pub(crate) async fn end_grace(self: Arc<Self>) {
         clock::sleep_until(self.grace_ends).await;
         for replica in self.replicas() {
             replica.allow_elections();

@@ -28,7 +28,7 @@ pub(crate) enum Waiting {
 
 impl Waiting {
     /// Answers with an error.
-    pub fn refuse(self, error: &Error) {
+    pub(crate) fn refuse(self, error: &Error) {
         match self {
             Self::Get(_, reply) => {
                 metrics::ops(Op::Get, Outcome::of(error), 1);

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// How this replica counts in the newest configuration that it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voting {
+pub(crate) enum Voting {
     /// Not at all.
     No,
     /// It is one of several voters.
@@ -31,7 +31,7 @@ pub enum Voting {
 
 /// What a replica knows about its leadership at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Its term.
     pub term: u64,
     /// Whether it was elected in that term and has not heard of a higher one.
@@ -48,7 +48,7 @@ pub struct Standing {
 
 /// How long a lease lasts.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// How long a follower keeps its promise: openraft's leader lease, the longest election timeout.
     pub lease: Duration,
     /// What is taken off for clocks that run at different rates.
@@ -57,7 +57,7 @@ pub struct Terms {
 
 /// What a replica may do about a linearizable read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lease {
+pub(crate) enum Lease {
     /// Answer from its state as it is now, or later.
     Held,
     /// Ask a quorum first.
@@ -69,7 +69,7 @@ pub enum Lease {
 impl Terms {
     /// The terms for a longest election timeout: a twentieth, and at least 20 ms, is the margin. Crystal clocks differ by
     /// less than a thousandth.
-    pub fn for_election_timeout(longest: Duration) -> Self {
+    pub(crate) fn for_election_timeout(longest: Duration) -> Self {
         Self {
             lease: longest,
             margin: (longest / 20).max(Duration::from_millis(20)),
@@ -78,13 +78,13 @@ impl Terms {
 
     /// How long after the start of its process a replica from the disk neither votes nor campaigns: until every promise
     /// it may have given before has run out.
-    pub fn grace(&self) -> Duration {
+    pub(crate) fn grace(&self) -> Duration {
         self.lease + self.margin
     }
 }
 
 /// Decides, for a read that arrived at or before the moment of `standing`.
-pub fn judge(standing: &Standing, terms: &Terms) -> Lease {
+pub(crate) fn judge(standing: &Standing, terms: &Terms) -> Lease {
     if !standing.leads {
         return Lease::NotLeader;
     }

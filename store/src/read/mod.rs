@@ -8,7 +8,7 @@
 //! checked: a range that changed its bounds in between must not answer.
 
 pub(crate) mod index;
-pub mod lease;
+pub(crate) mod lease;
 mod page;
 pub(crate) mod point;
 pub(crate) mod scan;

@@ -27,7 +27,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// An empty page for a request, as of `now_ms`.
-    pub fn new(request: &ScanRequest, now_ms: u64) -> Self {
+    pub(super) fn new(request: &ScanRequest, now_ms: u64) -> Self {
         Self {
             rows: Vec::new(),
             bytes: 0,
@@ -45,7 +45,7 @@ impl Page {
     ///
     /// # Errors
     /// The row does not decode.
-    pub fn offer(&mut self, key: Bytes, stored: &Bytes) -> Result<bool, Damage> {
+    pub(super) fn offer(&mut self, key: Bytes, stored: &Bytes) -> Result<bool, Damage> {
         if self.is_full() {
             self.resume = Some(if self.reverse { just_behind(&key) } else { key });
             return Ok(false);
@@ -64,7 +64,7 @@ impl Page {
     }
 
     /// The rows, and where a next page has to go on.
-    pub fn finish(self) -> (Vec<Row>, Option<Bytes>) {
+    pub(super) fn finish(self) -> (Vec<Row>, Option<Bytes>) {
         (self.rows, self.resume)
     }
 

@@ -6,7 +6,7 @@ use holdfast_common::range::Descriptor;
 
 /// Why a request is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The range has other bounds than the sender believes: it should look again.
     StaleEpoch,
     /// The sender believes in the right bounds and asks for something outside them.
@@ -16,7 +16,7 @@ pub enum Refusal {
 }
 
 /// Whether `key` may be read or written at the range described.
-pub fn key(descriptor: &Descriptor, target: Target, key: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn key(descriptor: &Descriptor, target: Target, key: &[u8]) -> Result<(), Refusal> {
     bounds(descriptor, target)?;
     if descriptor.span.contains(key) {
         Ok(())
@@ -26,7 +26,7 @@ pub fn key(descriptor: &Descriptor, target: Target, key: &[u8]) -> Result<(), Re
 }
 
 /// Whether `span` may be scanned at the range described.
-pub fn span(descriptor: &Descriptor, target: Target, span: &Span) -> Result<(), Refusal> {
+pub(crate) fn span(descriptor: &Descriptor, target: Target, span: &Span) -> Result<(), Refusal> {
     bounds(descriptor, target)?;
     if descriptor.span.covers(span) {
         Ok(())

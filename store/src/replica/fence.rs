@@ -18,12 +18,12 @@ struct Raised {
 
 /// The fence of one replica.
 #[derive(Debug, Default)]
-pub struct Fence(RwLock<Option<Raised>>);
+pub(crate) struct Fence(RwLock<Option<Raised>>);
 
 impl Fence {
     /// Raises the fence at `at`, for what is left of `term` or until [`lower`](Self::lower). False when one stands in
     /// that term already.
-    pub fn raise(&self, term: u64, at: Key) -> bool {
+    pub(crate) fn raise(&self, term: u64, at: Key) -> bool {
         let mut raised = self.0.write();
         if raised.as_ref().is_some_and(|standing| standing.term == term) {
             return false;
@@ -33,17 +33,17 @@ impl Fence {
     }
 
     /// Lowers it: the split was applied or certainly will not be.
-    pub fn lower(&self) {
+    pub(crate) fn lower(&self) {
         *self.0.write() = None;
     }
 
     /// Whether `key` is behind it. `term` is asked for the replica's term only while a fence is raised.
-    pub fn hides(&self, key: &[u8], term: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn hides(&self, key: &[u8], term: impl FnOnce() -> u64) -> bool {
         self.stands(term, |at| key >= at.as_ref())
     }
 
     /// Whether some of `span` is behind it.
-    pub fn cuts(&self, span: &Span, term: impl FnOnce() -> u64) -> bool {
+    pub(crate) fn cuts(&self, span: &Span, term: impl FnOnce() -> u64) -> bool {
         self.stands(term, |at| span.end().is_empty() || span.end()[..] > *at.as_ref())
     }
 

@@ -4,17 +4,17 @@
 //! for it (`standing`, `confirm`), and who may instead (`not_leader`). [`writes`] is the way of writes into the log, `read`
 //! that of reads around it.
 
-pub mod admission;
-pub mod fence;
+pub(crate) mod admission;
+pub(crate) mod fence;
 mod freshness;
-pub mod queue;
+pub(crate) mod queue;
 mod watch;
 pub(crate) mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{self, LeaderHint, Target};
 use holdfast_common::raft::types::{Raft, TypeConfig};
@@ -78,7 +78,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Wraps a group that runs, and watches over it. `fresh`: it never ran before.
-    pub fn start(
+    pub(crate) fn start(
         site: Arc<Site>,
         (range, id): (RangeId, ReplicaId),
         raft: Raft<RangeMachine>,
@@ -108,7 +108,7 @@ impl Replica {
     }
 
     /// Stops the group. What waits is turned away, and what is in flight has an unknown outcome.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stopped.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(range = %self.range, replica = %self.id, %error, "the group's task did not end well");
@@ -117,32 +117,27 @@ impl Replica {
     }
 
     /// Whether it never ran before, so that it can't have promised anything that it does not remember.
-    pub fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.fresh
     }
 
     /// Lets it campaign.
-    pub fn allow_elections(&self) {
+    pub(crate) fn allow_elections(&self) {
         self.raft.runtime_config().elect(true);
     }
 
     /// Whether it was told to stop.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
     }
 
-    /// The store that this replica lives on.
-    pub fn store(&self) -> StoreId {
-        self.site.store
-    }
-
     /// The range, unless this replica has not had its first snapshot.
-    pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
+    pub(crate) fn descriptor(&self) -> Option<Arc<Descriptor>> {
         self.shared.descriptor()
     }
 
     /// What is known about this replica's leadership at this moment.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let metrics = self.metrics.borrow_watched();
         let vote = &metrics.vote;
         Standing {
@@ -161,12 +156,12 @@ impl Replica {
     }
 
     /// Whether it may answer linearizable reads by itself that have arrived already.
-    pub fn lease(&self) -> Lease {
+    pub(crate) fn lease(&self) -> Lease {
         lease::judge(&self.standing(), &self.site.terms)
     }
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied all that was committed then.
-    pub async fn confirm(&self) -> Result<(), kv::Error> {
+    pub(crate) async fn confirm(&self) -> Result<(), kv::Error> {
         let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
@@ -193,33 +188,33 @@ impl Replica {
 
     /// Voids every lease, of whatever term, until [`renounce_lease`](Self::renounce_lease) says which. To be called before
     /// a transfer of the leadership is started.
-    pub fn renounce_leases(&self) {
+    pub(crate) fn renounce_leases(&self) {
         self.renounced_term.store(u64::MAX, Ordering::Release);
     }
 
     /// Voids the lease of `term`, and of no later one: a transfer was started in it.
-    pub fn renounce_lease(&self, term: u64) {
+    pub(crate) fn renounce_lease(&self, term: u64) {
         self.renounced_term.store(term, Ordering::Release);
     }
 
     /// Whether it leads, as far as is known.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         let metrics = self.metrics.borrow_watched();
         metrics.state.is_leader() && metrics.current_leader == Some(self.id)
     }
 
     /// Its Raft term.
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.metrics.borrow_watched().current_term
     }
 
     /// Who leads, as far as is known.
-    pub fn leader(&self) -> Option<ReplicaId> {
+    pub(crate) fn leader(&self) -> Option<ReplicaId> {
         self.metrics.borrow_watched().current_leader
     }
 
     /// The newest configuration that it knows.
-    pub fn membership(&self) -> Membership<ReplicaId, holdfast_common::raft::types::Node> {
+    pub(crate) fn membership(&self) -> Membership<ReplicaId, holdfast_common::raft::types::Node> {
         self.metrics
             .borrow_watched()
             .membership_config
@@ -228,7 +223,7 @@ impl Replica {
     }
 
     /// What the leader knows of the others; nothing when this replica does not lead.
-    pub fn peers(&self) -> Vec<Peer> {
+    pub(crate) fn peers(&self) -> Vec<Peer> {
         let metrics = self.metrics.borrow_watched();
         let (Some(replication), Some(heartbeat)) = (&metrics.replication, &metrics.heartbeat) else {
             return Vec::new();
@@ -252,7 +247,7 @@ impl Replica {
     }
 
     /// Where to go instead, with what this replica knows of the range.
-    pub fn not_leader(&self) -> kv::Error {
+    pub(crate) fn not_leader(&self) -> kv::Error {
         let Some(descriptor) = self.descriptor() else {
             return kv::Error::NotReady("the replica waits for its first snapshot".to_owned());
         };
@@ -275,7 +270,7 @@ impl Replica {
 
     /// Checks that `key` may be read or written here now. With it comes the time, in milliseconds since the Unix epoch,
     /// of the last write.
-    pub fn admit_key(&self, target: Target, key: &[u8]) -> Result<u64, kv::Error> {
+    pub(crate) fn admit_key(&self, target: Target, key: &[u8]) -> Result<u64, kv::Error> {
         let admitted = {
             let view = self.shared.read();
             let Some(descriptor) = &view.descriptor else {
@@ -291,7 +286,7 @@ impl Replica {
     }
 
     /// Checks that `span` may be scanned here now. With it comes the time of the last write.
-    pub fn admit_span(&self, target: Target, span: &Span) -> Result<u64, kv::Error> {
+    pub(crate) fn admit_span(&self, target: Target, span: &Span) -> Result<u64, kv::Error> {
         let admitted = {
             let view = self.shared.read();
             let Some(descriptor) = &view.descriptor else {
@@ -319,7 +314,7 @@ impl Replica {
     }
 
     /// The engine can't be trusted any more: ends the process.
-    pub fn engine_failed(&self, error: &dyn std::fmt::Display) -> kv::Error {
+    pub(crate) fn engine_failed(&self, error: &dyn std::fmt::Display) -> kv::Error {
         self.site
             .alarm
             .raise(format!("reading range {}: {error}", self.range));
@@ -327,17 +322,17 @@ impl Replica {
     }
 
     /// Counts reads served.
-    pub fn count_reads(&self, count: usize) {
+    pub(crate) fn count_reads(&self, count: usize) {
         self.reads_total.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Counts writes applied.
-    pub fn count_writes(&self, count: usize) {
+    pub(crate) fn count_writes(&self, count: usize) {
         self.writes_total.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Reads and writes since it started.
-    pub fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         (
             self.reads_total.load(Ordering::Relaxed),
             self.writes_total.load(Ordering::Relaxed),

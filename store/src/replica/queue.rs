@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use holdfast_common::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_WRITES};
 
 /// Most entries of one range that are proposed and not answered.
-pub const MAX_IN_FLIGHT: u8 = 2;
+pub(crate) const MAX_IN_FLIGHT: u8 = 2;
 
 /// Bounds on what waits.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Most items.
     pub items: usize,
     /// Most bytes.
@@ -22,11 +22,11 @@ pub struct Bounds {
 
 /// Too much waits already; the item comes back.
 #[derive(Debug)]
-pub struct Full<T>(pub T);
+pub(crate) struct Full<T>(pub T);
 
 /// Items that wait, in the order in which they came, each with its size in an entry.
 #[derive(Debug)]
-pub struct Queue<T> {
+pub(crate) struct Queue<T> {
     waiting: VecDeque<(usize, T)>,
     bytes: usize,
     in_flight: u8,
@@ -36,7 +36,7 @@ pub struct Queue<T> {
 
 impl<T> Queue<T> {
     /// An empty queue.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             waiting: VecDeque::new(),
             bytes: 0,
@@ -47,7 +47,7 @@ impl<T> Queue<T> {
     }
 
     /// Appends an item of `size` bytes. An empty queue takes one of any size.
-    pub fn push(&mut self, size: usize, item: T) -> Result<(), Full<T>> {
+    pub(crate) fn push(&mut self, size: usize, item: T) -> Result<(), Full<T>> {
         let fits = self.waiting.is_empty() || self.bytes + size <= self.bounds.bytes;
         if self.waiting.len() >= self.bounds.items || !fits {
             return Err(Full(item));
@@ -59,7 +59,7 @@ impl<T> Queue<T> {
 
     /// What the next entry carries, when one may be proposed now: it is in flight from here on, until
     /// [`landed`](Self::landed).
-    pub fn take_entry(&mut self) -> Option<Vec<(usize, T)>> {
+    pub(crate) fn take_entry(&mut self) -> Option<Vec<(usize, T)>> {
         if self.held || self.in_flight >= MAX_IN_FLIGHT || self.waiting.is_empty() {
             return None;
         }
@@ -81,13 +81,13 @@ impl<T> Queue<T> {
     }
 
     /// An entry in flight was answered, or was never appended.
-    pub fn landed(&mut self) {
+    pub(crate) fn landed(&mut self) {
         debug_assert!(self.in_flight > 0, "what lands was in flight");
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Puts what [`take_entry`](Self::take_entry) took back to the front: it was never appended.
-    pub fn put_back(&mut self, items: Vec<(usize, T)>) {
+    pub(crate) fn put_back(&mut self, items: Vec<(usize, T)>) {
         for (size, item) in items.into_iter().rev() {
             self.bytes += size;
             self.waiting.push_front((size, item));
@@ -95,17 +95,17 @@ impl<T> Queue<T> {
     }
 
     /// Holds the queue: nothing is taken until [`release`](Self::release). False when it was held already.
-    pub fn hold(&mut self) -> bool {
+    pub(crate) fn hold(&mut self) -> bool {
         !std::mem::replace(&mut self.held, true)
     }
 
     /// Ends a [`hold`](Self::hold).
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.held = false;
     }
 
     /// Takes out everything that `condemned` says.
-    pub fn remove(&mut self, mut condemned: impl FnMut(&T) -> bool) -> Vec<T> {
+    pub(crate) fn remove(&mut self, mut condemned: impl FnMut(&T) -> bool) -> Vec<T> {
         if !self.waiting.iter().any(|(_, item)| condemned(item)) {
             return Vec::new();
         }
@@ -123,7 +123,7 @@ impl<T> Queue<T> {
     }
 
     /// How many items wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 }

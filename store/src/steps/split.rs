@@ -59,6 +59,12 @@ impl Replica {
         Ok(())
     }
 
+    /// As [`split`](Self::split), unless another step is under way.
+    pub(crate) async fn split_alone(self: &Arc<Self>, order: Order) -> Result<(), StepError> {
+        let _slot = self.begin_step()?;
+        self.split(order).await
+    }
+
     /// The cut, with what lies on both sides of it. Reads all of the range, on a thread that may block.
     async fn find_cut(&self, descriptor: &Descriptor, at: Option<Key>) -> Result<Middle, StepError> {
         let failed = |error| {

@@ -1,0 +1,180 @@
+//! Who holds and who leads a range.
+
+use holdfast_common::ids::StoreId;
+use holdfast_common::proto::kv::{Consistency, Error};
+use holdfast_common::proto::placement::{Step, StepError};
+use holdfast_common::range::{Replica, Role};
+
+use super::{Cluster, FIRST, eventually, key, replica};
+use crate::read::lease::Lease;
+
+#[tokio::test]
+async fn a_leadership_is_handed_over_and_the_lease_with_it() {
+    let cluster = Cluster::with_first_range(3).await;
+    cluster.write("a", "1").await;
+    let (address, target) = cluster.target(&key("a")).unwrap();
+    let old = cluster.await_leader(FIRST).await;
+    let new = (1..=3).find(|store| *store != old).unwrap();
+    let leaving = cluster.store(old).host.replica(FIRST).unwrap();
+
+    cluster
+        .led_step(
+            FIRST,
+            Step::TransferLeader {
+                range: FIRST,
+                to: replica(FIRST, new),
+            },
+        )
+        .await;
+    assert_ne!(leaving.lease(), Lease::Held);
+    eventually("the new leader", || async {
+        (cluster.leader(FIRST)? == new).then_some(())
+    })
+    .await;
+    cluster.write("a", "2").await;
+    let elsewhere = cluster
+        .try_read(&address, target, "a", Consistency::Linearizable)
+        .await;
+    assert!(matches!(elsewhere, Err(Error::NotLeader { .. })), "{elsewhere:?}");
+    assert_eq!(cluster.read("a").await.as_deref(), Some("2"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_leadership_goes_to_nobody_who_could_not_take_it() {
+    let mut cluster = Cluster::with_first_range(3).await;
+    let leader = cluster.await_leader(FIRST).await;
+    let gone = (1..=3).find(|store| *store != leader).unwrap();
+    cluster.stop(gone).await;
+    let to = replica(FIRST, gone);
+    eventually("the leader to notice", || async {
+        let replica = cluster.store(leader).host.replica(FIRST)?;
+        replica
+            .peers()
+            .iter()
+            .any(|peer| peer.id == to && !peer.live)
+            .then_some(())
+    })
+    .await;
+    let refused = cluster
+        .try_step(leader, Step::TransferLeader { range: FIRST, to })
+        .await;
+    assert!(matches!(refused, Err(StepError::Busy(_))), "{refused:?}");
+    let stranger = Step::TransferLeader {
+        range: FIRST,
+        to: replica(FIRST, 9),
+    };
+    assert!(matches!(
+        cluster.try_step(leader, stranger).await,
+        Err(StepError::Refused(_))
+    ));
+    cluster.write("a", "1").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_replica_is_replaced_and_never_comes_back() {
+    let cluster = Cluster::with_first_range(4).await;
+    for n in 0..50 {
+        cluster.write(&format!("{n}"), "value").await;
+    }
+    // The leader itself is replaced: it makes way first.
+    let old = cluster.await_leader(FIRST).await;
+    let remove = vec![replica(FIRST, old)];
+    cluster
+        .led_step(
+            FIRST,
+            Step::ChangeVoters {
+                range: FIRST,
+                promote: Vec::new(),
+                remove,
+            },
+        )
+        .await;
+    assert_ne!(cluster.await_leader(FIRST).await, old);
+    cluster
+        .step(
+            old,
+            Step::DestroyReplica {
+                range: FIRST,
+                replica: replica(FIRST, old),
+            },
+        )
+        .await;
+    assert!(cluster.store(old).host.replica(FIRST).is_none());
+
+    let again = Step::CreateReplica {
+        range: FIRST,
+        replica: replica(FIRST, old),
+    };
+    let refused = cluster.try_step(old, again).await;
+    assert!(matches!(refused, Err(StepError::Refused(_))), "{refused:?}");
+
+    // Under another id the store may hold the range again, by snapshot.
+    let id = replica(FIRST, 10 + old);
+    let member = Replica {
+        id,
+        store: StoreId(old as u64),
+        role: Role::Learner,
+    };
+    cluster
+        .step(
+            old,
+            Step::CreateReplica {
+                range: FIRST,
+                replica: id,
+            },
+        )
+        .await;
+    cluster
+        .led_step(
+            FIRST,
+            Step::AddLearner {
+                range: FIRST,
+                replica: member,
+            },
+        )
+        .await;
+    cluster
+        .led_step(
+            FIRST,
+            Step::ChangeVoters {
+                range: FIRST,
+                promote: vec![id],
+                remove: Vec::new(),
+            },
+        )
+        .await;
+    eventually("all rows on the new replica", || async {
+        (cluster.store(old).host.replica(FIRST)?.shared.get().keys == 50).then_some(())
+    })
+    .await;
+    cluster.write("a", "1").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn steps_that_are_done_do_nothing() {
+    let cluster = Cluster::with_first_range(3).await;
+    cluster
+        .step(
+            1,
+            Step::CreateFirst {
+                range: FIRST,
+                replica: replica(FIRST, 1),
+            },
+        )
+        .await;
+    for store in 2..=3 {
+        cluster.add_voter(FIRST, store).await;
+    }
+    let second_first = Step::CreateFirst {
+        range: super::RangeId(9),
+        replica: replica(FIRST, 99),
+    };
+    assert!(matches!(
+        cluster.try_step(2, second_first).await,
+        Err(StepError::Refused(_))
+    ));
+    cluster.stop_all().await;
+}
