@@ -82,10 +82,10 @@ impl Outcome {
 /// Checks the journals of the fjall database in `dir`, which must not be open. A directory without a database is clean.
 /// Reads every journal file once, in constant memory.
 pub fn check(dir: &Path) -> Result<Outcome, OpenError> {
+    let _lock = lock(dir)?;
     if !is_created(dir)? {
         return forget_unfinished_creation(dir);
     }
-    let _lock = lock(dir)?;
     let journals = journals(dir)?;
     if let Some(outcome) = missing_journal(dir, &journals) {
         return Ok(outcome);

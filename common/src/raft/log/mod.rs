@@ -166,14 +166,25 @@ impl LogEngine {
 
     /// A replica's bounds and vote.
     pub fn log_bounds(&self, range: RangeId, replica: ReplicaId) -> Result<LogBounds, Error> {
-        let group = self.shared.group(GroupId { range, replica }, None);
-        let state = group.state.lock();
-        group.check(&state)?;
-        Ok(LogBounds {
-            purged: state.purged,
-            last: state.last,
-            vote: state.vote,
-        })
+        self.shared.health.check()?;
+        let id = GroupId { range, replica };
+        let groups = self.shared.groups.lock();
+        if let Some(group) = groups.get(&id).and_then(Weak::upgrade) {
+            drop(groups);
+            let state = group.state.lock();
+            group.check(&state)?;
+            return Ok(state.bounds());
+        }
+        // Not kept: whoever makes the group known decides where it begins.
+        let stored = self.shared.load(id)?;
+        Ok(stored.map_or(
+            LogBounds {
+                purged: None,
+                last: None,
+                vote: None,
+            },
+            |state| state.bounds(),
+        ))
     }
 
     /// Destroys a replica's log, vote and bounds, durably when this returns. Its [`GroupLog`]s fail from now on. If it is

@@ -89,7 +89,7 @@ impl Group {
 impl Read {
     /// Takes what the cache has and says what to get from the database before the next step; none when the read is done.
     fn step(&mut self, state: &State) -> Option<FromDisk> {
-        let first = state.first?;
+        let first = state.first.unwrap_or(u64::MAX);
         let epoch = Some(state.tenure().epoch);
         let was_overtaken = self.next().is_some_and(|next| next < first);
         if self.epoch != epoch || was_overtaken {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::raft::types::{Entry, LogId, Payload, Vote};
 
+use super::LogBounds;
 use super::cache::{Budget, Cache};
 use super::database::{Row, Space};
 use super::error::Error;
@@ -98,6 +99,14 @@ impl State {
     fn with_birth_pending(mut self) -> Self {
         self.is_born = false;
         self
+    }
+
+    pub(super) fn bounds(&self) -> LogBounds {
+        LogBounds {
+            purged: self.purged,
+            last: self.last,
+            vote: self.vote,
+        }
     }
 
     /// Stays the same for as long as entries below [`State::end`] that could be read can still be read.

@@ -183,9 +183,9 @@ async fn flipped_bits_in_a_batchs_start_never_lose_anything_quietly() {
     let [first, .., last] = starts[..] else {
         panic!("batches")
     };
-    // Tag, item count and sequence number are outside fjall's checksum: every bit of the sequence number's low bytes.
+    // Tag, item count and sequence number are outside fjall's checksum: each byte of them in turn.
     for start in [first, starts[starts.len() / 2], last] {
-        for bit in 0..13 * 8 {
+        for bit in (0..13 * 8).step_by(3) {
             let mutant = crash_copy(original.path());
             flip(&journal_of(mutant.path()), start + bit / 8, bit);
             judge(
