@@ -18,8 +18,10 @@ use parking_lot::Mutex;
 /// Sessions of a router that are current at a time. A range that does not answer holds up the floors of 1/64 of the rest.
 const WINDOWS: usize = 64;
 
-/// Most numbers between a session's floor and its next number. Ranges keep at least so many outcomes.
-const MAX_WIDTH: usize = 4_096;
+/// Most numbers between a session's floor and its next number: a bound on this process's memory, one byte a number. (A range
+/// bounds its own by retiring the oldest numbers.) It is generous because a session that is left still counts among those
+/// that ranges remember, and they remember few.
+const MAX_WIDTH: usize = 65_536;
 
 /// The sessions of this process.
 #[derive(Debug)]

@@ -91,11 +91,7 @@ pub(crate) async fn read(
 
 async fn next_data(body: &mut Incoming, idle: Duration, deadline: Instant) -> Result<Option<Bytes>, Problem> {
     loop {
-        let deadline = deadline.min(clock::now() + idle);
-        let timely = clock::timeout_at(deadline, body.frame()).await;
-        let frame =
-            timely.map_err(|_| Problem::new(Code::RequestTimeout, "the body did not arrive in time"))?;
-        match frame {
+        match next_frame(body, idle, deadline).await? {
             None => return Ok(None),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => return Ok(Some(data)),
@@ -110,6 +106,20 @@ async fn next_data(body: &mut Incoming, idle: Duration, deadline: Instant) -> Re
             }
         }
     }
+}
+
+type NextFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+async fn next_frame(body: &mut Incoming, idle: Duration, deadline: Instant) -> Result<NextFrame, Problem> {
+    let mut frame = body.frame();
+    if let Poll::Ready(frame) = futures::poll!(&mut frame) {
+        return Ok(frame);
+    }
+    // Being asked, the connection hands over what it has read already, which mostly is all there is: no timer for that.
+    tokio::task::yield_now().await;
+    let deadline = deadline.min(clock::now() + idle);
+    let timely = clock::timeout_at(deadline, frame).await;
+    timely.map_err(|_| Problem::new(Code::RequestTimeout, "the body did not arrive in time"))
 }
 
 fn too_large(limit: usize) -> Problem {

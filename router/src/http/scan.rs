@@ -167,15 +167,21 @@ impl Scan {
     /// Answers with what fits one answer of bounded size.
     async fn bounded(mut self) -> Result<Response<Body>, Problem> {
         let mut out = Vec::new();
+        let mut room = self.front.budget.reserve(0).ok_or_else(Problem::no_room)?;
         while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
             let rows = self.next_page(MAX_ANSWER_BYTES - out.len()).await?;
             self.listing.rows(&mut out, &rows);
+            if !room.grow(out.len() - room.bytes()) {
+                let problem = Problem::no_room();
+                self.front.note_rejection(&problem);
+                return Err(problem);
+            }
         }
         self.listing.end(
             &mut out,
             self.walk.cursor().map(|cursor| cursor.encode()).as_deref(),
         );
-        Ok(self.response(Body::full(out)))
+        Ok(self.response(Body::held(out.into(), room)))
     }
 
     /// Answers with a stream. The first page is read before the answer begins, so that a scan that fails at once fails with
