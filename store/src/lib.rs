@@ -40,6 +40,8 @@ mod read;
 pub mod record;
 mod replica;
 pub mod row;
+#[cfg(test)]
+mod run_test;
 mod service;
 pub mod sessions;
 pub mod shared;
