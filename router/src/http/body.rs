@@ -1,6 +1,7 @@
 //! Bodies: reading a request's within bounds of size, time and memory, and sending a response's.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -108,6 +109,20 @@ async fn next_data(body: &mut Incoming, idle: Duration, deadline: Instant) -> Re
     }
 }
 
+/// Ends at the next poll, which it asks for. Unlike tokio's `yield_now` it does not go by way of the IO driver.
+async fn next_poll() {
+    let mut asked = false;
+    poll_fn(|context| {
+        if asked {
+            return Poll::Ready(());
+        }
+        asked = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 type NextFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 async fn next_frame(body: &mut Incoming, idle: Duration, deadline: Instant) -> Result<NextFrame, Problem> {
@@ -116,7 +131,7 @@ async fn next_frame(body: &mut Incoming, idle: Duration, deadline: Instant) -> R
         return Ok(frame);
     }
     // Being asked, the connection hands over what it has read already, which mostly is all there is: no timer for that.
-    tokio::task::yield_now().await;
+    next_poll().await;
     let deadline = deadline.min(clock::now() + idle);
     let timely = clock::timeout_at(deadline, frame).await;
     timely.map_err(|_| Problem::new(Code::RequestTimeout, "the body did not arrive in time"))

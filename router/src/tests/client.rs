@@ -58,8 +58,10 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).await.expect("a connection");
+        socket.set_nodelay(true).expect("a socket option");
         Self {
-            socket: TcpStream::connect(address).await.expect("a connection"),
+            socket,
             unread: Vec::new(),
         }
     }
