@@ -14,8 +14,8 @@ use super::keys::{self, GroupId};
 
 /// Fjall moves on to the next journal file every 64 MB and, past this total, flushes what keeps the oldest from going.
 const MAX_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
-/// Entries live for minutes at most before they are purged: flushing rarely means most never reach a table.
-const MAX_MEMTABLE_BYTES: u64 = 64 * 1024 * 1024;
+/// A keyspace writes a table each time so much has come together; up to four such wait before commits stall.
+const MAX_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Threads that flush and compact.
 const WORKERS: usize = 2;
 

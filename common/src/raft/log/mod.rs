@@ -84,8 +84,8 @@ impl Default for Options {
         const MIB: usize = 1024 * 1024;
         Self {
             block_cache_bytes: 16 * MIB as u64,
-            group_cache_bytes: 4 * MIB,
-            total_cache_bytes: 256 * MIB,
+            group_cache_bytes: 2 * MIB,
+            total_cache_bytes: 64 * MIB,
         }
     }
 }

@@ -4,15 +4,14 @@
 //! it is in an fsync everything that arrives piles up here and goes into its next batch.
 
 use std::mem;
+use std::sync::Arc;
 
+use openraft::storage::IOFlushed;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Notify;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{self, Instant};
 use crate::raft::types::{TypeConfig, Vote};
-
-use std::sync::Arc;
 
 use super::database::Row;
 use super::error::Error;
@@ -48,7 +47,7 @@ pub(super) enum Done {
     Append {
         group: Arc<Group>,
         stored: Stored,
-        callback: openraft::storage::IOFlushed<TypeConfig>,
+        callback: IOFlushed<TypeConfig>,
         since: Instant,
     },
     /// A vote was saved.
@@ -224,4 +223,105 @@ fn first_batch(writes: &[Write]) -> (usize, usize) {
         bytes += more;
     }
     (writes.len(), bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::raft::log::database::Space;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// A write of so many bytes, and what it is told.
+    fn write(bytes: usize) -> (Write, oneshot::Receiver<Result<(), Error>>) {
+        let row = Row {
+            space: Space::Log,
+            key: Bytes::from(vec![0; bytes]),
+            value: None,
+        };
+        let (waiter, told) = oneshot::channel();
+        let done = Done::Waiter(waiter);
+        (
+            Write {
+                rows: vec![row],
+                entries: 1,
+                durable: true,
+                sweep: None,
+                done,
+            },
+            told,
+        )
+    }
+
+    fn filled(sizes: &[usize]) -> (Queue, Vec<oneshot::Receiver<Result<(), Error>>>) {
+        let queue = Queue::default();
+        let told = sizes.iter().map(|&bytes| {
+            let (write, told) = write(bytes);
+            queue.push(write).expect("open");
+            told
+        });
+        let told = told.collect();
+        (queue, told)
+    }
+
+    /// Sizes of the writes that make the next batch.
+    fn batch(queue: &Queue) -> Vec<usize> {
+        let mut writes = Vec::new();
+        queue.take(&mut writes, false);
+        writes
+            .iter()
+            .map(|write| write.bytes() - WRITE_OVERHEAD_BYTES)
+            .collect()
+    }
+
+    #[test]
+    fn what_fits_goes_into_one_batch_in_order() {
+        let (queue, _told) = filled(&[1, 2, 3]);
+        assert_eq!(batch(&queue), [1, 2, 3]);
+        assert_eq!(queue.take(&mut Vec::new(), false), Taken::Nothing);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_a_larger_write_goes_alone() {
+        let (queue, _told) = filled(&[MIB, MIB, 3 * MIB, 9 * MIB, 1]);
+        assert_eq!(batch(&queue), [MIB, MIB]);
+        assert_eq!(batch(&queue), [3 * MIB]);
+        assert_eq!(batch(&queue), [9 * MIB]);
+        assert_eq!(batch(&queue), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_admits_nobody_until_it_is_drained() {
+        let (queue, _told) = filled(&[QUEUE_BYTES]);
+        let mut admission = Box::pin(queue.admit());
+        assert_eq!((&mut admission).now_or_never(), None);
+        batch(&queue);
+        assert_eq!(admission.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_still_hands_out_what_it_has() {
+        let (queue, _told) = filled(&[1]);
+        queue.close(Error::Closed);
+        let (late, told) = write(2);
+        assert_eq!(queue.push(late), Err(Error::Closed));
+        assert_eq!(told.await.expect("told"), Err(Error::Closed));
+        assert_eq!(queue.admit().await, Err(Error::Closed));
+        assert_eq!(batch(&queue), [1]);
+        assert_eq!(queue.take(&mut Vec::new(), true), Taken::Closed);
+    }
+
+    #[tokio::test]
+    async fn an_aborted_queue_fails_what_it_has() {
+        let (queue, told) = filled(&[1, 2]);
+        let error = Error::Failed("disk".to_owned());
+        queue.abort(&error);
+        for told in told {
+            assert_eq!(told.await.expect("told"), Err(error.clone()));
+        }
+        assert_eq!(queue.take(&mut Vec::new(), true), Taken::Closed);
+    }
 }

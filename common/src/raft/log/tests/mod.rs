@@ -4,6 +4,7 @@ mod damage;
 mod durability;
 mod failure;
 mod groups;
+mod reading;
 mod suite;
 
 use std::fs;
