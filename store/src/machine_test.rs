@@ -501,10 +501,17 @@ async fn same_range(a: &RangeMachine, b: &RangeMachine) {
         *two
     );
     assert_eq!((a.applied, &a.membership), (b.applied, &b.membership));
-    let (a, b) = (a.engine.view().await.unwrap(), b.engine.view().await.unwrap());
+    let (a_view, b_view) = (a.engine.view().await.unwrap(), b.engine.view().await.unwrap());
     for interval in [keys::records(&one.descriptor.span), keys::all_outcomes(RANGE)] {
         let all = |view: &View| view.rows(&interval).collect::<Result<Vec<_>, _>>().unwrap();
-        assert_eq!(all(&a), all(&b));
+        assert_eq!(all(&a_view), all(&b_view));
+        for (key, value) in all(&a_view) {
+            assert_eq!(
+                b.engine.get(&key).unwrap(),
+                Some(value),
+                "a point read says otherwise"
+            );
+        }
     }
 }
 

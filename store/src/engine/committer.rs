@@ -17,16 +17,17 @@ use tokio::sync::{Notify, watch};
 
 use super::batch::Batch;
 use super::error::Error;
-use super::pending::{Drained, KeyHash, Pending, Sequence};
+use super::hash::KeyHash;
+use super::pending::{Drained, Pending, Sequence};
 use super::view::View;
 use super::{Options, Reply};
 
 /// Bytes that one commit carries at most, but for a larger single batch.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
-/// Pending bytes that end the gathering.
-const ENOUGH_BYTES: usize = 1 << 20;
-/// Keys retired under one hold of the lock, so that readers never wait long.
-const RETIRE_KEYS: usize = 256;
+/// Pending bytes that end the gathering, unless a quarter of their bound is less.
+const ENOUGH_BYTES: usize = 4 << 20;
+/// Rows retired under one hold of the lock, so that readers never wait long.
+const RETIRE_ROWS: usize = 64;
 
 /// What the data thread and its clients share.
 pub(super) struct Shared {
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     requests: Mutex<Requests>,
     /// Bytes in `pending`.
     bytes: AtomicUsize,
+    /// Bytes that end the gathering.
+    enough: usize,
     /// The thread waits for the first write.
     idle: AtomicBool,
     /// The thread should not go on gathering.
@@ -70,14 +73,15 @@ pub(super) struct Committer {
 }
 
 impl Shared {
-    pub(super) fn new(db: Database, data: Keyspace) -> Self {
+    pub(super) fn new(db: Database, data: Keyspace, options: &Options) -> Self {
         Self {
             db,
             data,
-            pending: RwLock::new(Pending::new()),
+            pending: RwLock::new(Pending::new(options.row_cache_bytes)),
             failure: watch::Sender::new(None),
             requests: Mutex::default(),
             bytes: AtomicUsize::new(0),
+            enough: ENOUGH_BYTES.min(options.overlay_bytes / 4),
             idle: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             room: Notify::new(),
@@ -127,7 +131,7 @@ impl Committer {
         let added = batch.bytes();
         let bytes = shared.bytes.fetch_add(added, Ordering::Relaxed) + added;
         shared.pending.write().write(batch);
-        if bytes > ENOUGH_BYTES && !shared.urgent.swap(true, Ordering::SeqCst) {
+        if bytes > shared.enough && !shared.urgent.swap(true, Ordering::SeqCst) {
             self.thread.unpark();
         } else if shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
@@ -210,7 +214,7 @@ impl Worker {
             shared.idle.store(false, Ordering::SeqCst);
         }
         let deadline = clock::now() + self.gather;
-        while !shared.urgent.load(Ordering::SeqCst) && shared.pending_bytes() <= ENOUGH_BYTES {
+        while !shared.urgent.load(Ordering::SeqCst) && shared.pending_bytes() <= shared.enough {
             let left = deadline.saturating_duration_since(clock::now());
             if left.is_zero() {
                 break;
@@ -232,7 +236,7 @@ impl Worker {
             return Ok(());
         }
         let shared = &*self.shared;
-        let mut coalesced = drained.coalesce(self.hash);
+        let coalesced = drained.coalesce(self.hash);
         let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len());
         let mut batch = batch.durability(Some(PersistMode::Buffer));
         for row in coalesced.rows() {
@@ -243,12 +247,12 @@ impl Worker {
         }
         batch.commit()?;
 
-        let mut keys = coalesced.keys().peekable();
-        while keys.peek().is_some() {
+        let mut rows = coalesced.all().peekable();
+        while rows.peek().is_some() {
             shared
                 .pending
                 .write()
-                .retire(keys.by_ref().take(RETIRE_KEYS), drained.upto);
+                .retire(rows.by_ref().take(RETIRE_ROWS), drained.upto);
         }
         shared.bytes.fetch_sub(drained.bytes, Ordering::Relaxed);
         shared.room.notify_waiters();

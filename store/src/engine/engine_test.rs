@@ -114,6 +114,29 @@ async fn a_view_stands_still() {
     assert_eq!(texts(view.range(b"z", b"a")), [], "an inverted interval is empty");
 }
 
+#[tokio::test]
+async fn cached_rows_are_replaced_too() {
+    let dir = TempDir::new().unwrap();
+    let engine = open(&dir);
+    engine.write(batch(&[
+        ("\u{2}a", Some("1")),
+        ("\u{2}b", Some("1")),
+        ("\u{2}z", Some("1")),
+    ]));
+    engine.persist().await.unwrap();
+    let intervals = vec![interval("\u{2}a", "\u{2}c")];
+    engine
+        .replace(Replacement {
+            intervals,
+            rows: rows(&[("\u{2}a", "2")]),
+        })
+        .await
+        .unwrap();
+    assert_eq!(engine.get(b"\x02a").unwrap(), Some(bytes("2")));
+    assert_eq!(engine.get(b"\x02b").unwrap(), None);
+    assert_eq!(engine.get(b"\x02z").unwrap(), Some(bytes("1")));
+}
+
 /// Ends the readers also when the writer panics.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
@@ -140,14 +163,14 @@ fn readers_never_miss_a_value_between_overlay_and_database() {
     };
     let step = |at: u64| {
         let mut batch = Batch::default();
-        put(&mut batch, "left", at);
-        put(&mut batch, "right", at);
+        put(&mut batch, "\u{2}left", at);
+        put(&mut batch, "\u{2}right", at);
         batch
     };
     engine.write(step(0));
     let (done, written) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        for key in ["left", "right"] {
+        for key in ["\u{2}left", "\u{2}right"] {
             let (engine, done, written) = (engine.clone(), &done, &written);
             scope.spawn(move || {
                 while !done.load(Ordering::Acquire) {
@@ -164,8 +187,8 @@ fn readers_never_miss_a_value_between_overlay_and_database() {
                 let floor = written.load(Ordering::Acquire);
                 let view = handle.block_on(views.view()).unwrap();
                 let (left, right) = (
-                    count(view.get(b"left").unwrap()),
-                    count(view.get(b"right").unwrap()),
+                    count(view.get(b"\x02left").unwrap()),
+                    count(view.get(b"\x02right").unwrap()),
                 );
                 assert_eq!(left, right, "a torn view");
                 assert!(left >= floor, "a view of {left} after {floor} was written");

@@ -6,12 +6,15 @@
 //! lies in the same batch as the rows it describes, and the Raft log, which *is* synced, is replayed from there. The
 //! log may forget an entry only once the data behind it is durable: see [`Engine::persist`].
 //!
-//! Point reads see the newest write. Everything else reads through a [`View`], which the data thread opens between
+//! Point reads see the newest write; those of rows written lately are answered from the overlay, which keeps them for a
+//! while. Everything else reads through a [`View`], which the data thread opens between
 //! commits, because a snapshot opened during one can be torn.
 
 mod batch;
 mod committer;
 mod error;
+mod hash;
+mod overlay;
 mod pending;
 mod replace;
 mod view;
@@ -30,7 +33,7 @@ pub use replace::Replacement;
 pub use view::{Rows, View};
 
 use committer::{Committer, Request, Shared};
-pub(crate) use pending::KeyHash;
+pub(crate) use hash::KeyHash;
 
 /// Name of the keyspace.
 const KEYSPACE: &str = "data";
@@ -42,6 +45,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Bytes of writes that may be visible and not committed before [`Engine::admit`] makes writers wait.
     pub overlay_bytes: usize,
+    /// Memory for rows written lately, which answer point reads without a search, bytes.
+    pub row_cache_bytes: usize,
     /// Size at which a memtable is written out, bytes.
     pub memtable_bytes: u64,
     /// Journal size at which the oldest memtables are written out, bytes.
@@ -58,10 +63,11 @@ impl Default for Options {
         Self {
             cache_bytes: 256 << 20,
             overlay_bytes: 64 << 20,
+            row_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
             journal_bytes: 256 << 20,
             worker_threads: 2,
-            gather: Duration::from_millis(5),
+            gather: Duration::from_millis(20),
         }
     }
 }
@@ -134,7 +140,7 @@ impl Engine {
                 error,
             },
         })?;
-        let shared = Arc::new(Shared::new(db, data));
+        let shared = Arc::new(Shared::new(db, data, &options));
         let committer = Committer::start(shared.clone(), &options).map_err(OpenError::Thread)?;
         Ok(Engine(Arc::new(Inner {
             shared,

@@ -1,31 +1,26 @@
-//! Writes that are visible but not committed: the overlay over the database, and the queue behind it. Pure.
+//! Writes that are visible but not committed: in the overlay over the database, and in the queue behind it. Pure.
 //!
 //! A write enters both at once. A reader looks into the overlay, then into the database. The data thread takes batches
-//! off the queue in order, commits them, and only then retires their keys from the overlay, each only if no newer write
+//! off the queue in order, commits them, and only then retires their rows from the overlay, each only if no newer write
 //! of that key has come meanwhile. So between the two lookups of a reader a value is never missing from both.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hasher};
 
 use bytes::Bytes;
-use holdfast_common::clock;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::batch::{Batch, Row};
+use super::hash::KeyHash;
+use super::overlay::Overlay;
+use crate::keys::Interval;
 
 /// Counts batches; a batch is at most as new as a later one.
 pub(crate) type Sequence = u64;
 
 /// Visible writes that the database does not hold yet.
 pub(crate) struct Pending {
-    overlay: HashMap<Bytes, Version, KeyHash>,
+    overlay: Overlay,
     queue: VecDeque<(Sequence, Batch)>,
     last: Sequence,
-}
-
-struct Version {
-    written: Sequence,
-    value: Option<Bytes>,
 }
 
 /// Batches taken off the queue, to be committed together.
@@ -39,28 +34,25 @@ pub(crate) struct Drained {
 }
 
 impl Pending {
-    pub(crate) fn new() -> Self {
+    /// Keeps at most `cache_limit` bytes of rows that are committed.
+    pub(crate) fn new(cache_limit: usize) -> Self {
         Self {
-            overlay: HashMap::with_hasher(KeyHash::new()),
+            overlay: Overlay::new(cache_limit),
             queue: VecDeque::new(),
             last: 0,
         }
     }
 
-    /// What is pending for `key`: a value, or its removal.
+    /// The newest value of `key`, or its removal; none when only the database knows.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.overlay.get(key).map(|version| version.value.clone())
+        self.overlay.get(key)
     }
 
     /// Makes a batch visible and queues it.
     pub(crate) fn write(&mut self, batch: Batch) {
         self.last += 1;
         for row in batch.rows() {
-            let version = Version {
-                written: self.last,
-                value: row.value.clone(),
-            };
-            self.overlay.insert(row.key.clone(), version);
+            self.overlay.insert(row, self.last);
         }
         self.queue.push_back((self.last, batch));
     }
@@ -94,17 +86,14 @@ impl Pending {
         drained
     }
 
-    /// Forgets committed keys, unless they were written again after `upto`.
-    pub(crate) fn retire<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>, upto: Sequence) {
-        for key in keys {
-            if self
-                .overlay
-                .get(key)
-                .is_some_and(|version| version.written <= upto)
-            {
-                self.overlay.remove(key);
-            }
-        }
+    /// The database holds these rows; see [`Overlay::retire`].
+    pub(crate) fn retire<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, upto: Sequence) {
+        self.overlay.retire(rows, upto);
+    }
+
+    /// See [`Overlay::forget`].
+    pub(crate) fn forget(&mut self, intervals: &[Interval]) {
+        self.overlay.forget(intervals);
     }
 }
 
@@ -130,6 +119,8 @@ impl Drained {
                 Some(_) => {}
             }
         }
+        cancelled.sort_unstable();
+        cancelled.dedup();
         Coalesced { rows, cancelled }
     }
 }
@@ -141,13 +132,15 @@ pub(crate) struct Coalesced<'a> {
 }
 
 impl<'a> Coalesced<'a> {
-    /// The rows that the database must see.
-    pub(crate) fn rows(&mut self) -> impl Iterator<Item = &'a Row> {
-        self.cancelled.sort_unstable();
-        let mut cancelled = self.cancelled.iter().copied().peekable();
-        let rows = self.rows.iter().copied().enumerate();
-        rows.filter(move |(at, _)| cancelled.next_if_eq(at).is_none())
-            .map(|(_, row)| row)
+    /// The rows that the database must see, in the order of their keys: neighbours are found faster one after the other.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &'a Row> {
+        let mut rows = self.rows.clone();
+        // From the back, so that the positions that are still to come stay right.
+        for at in self.cancelled.iter().rev() {
+            rows.swap_remove(*at);
+        }
+        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        rows.into_iter()
     }
 
     /// How many rows [`Self::rows`] gives.
@@ -155,53 +148,9 @@ impl<'a> Coalesced<'a> {
         self.rows.len() - self.cancelled.len()
     }
 
-    /// Every key, including those that cancelled out.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.rows.iter().map(|row| &row.key[..])
-    }
-}
-
-/// XXH3 over whole keys, seeded per process: clients choose keys and must not be able to choose collisions.
-#[derive(Clone, Copy)]
-pub(crate) struct KeyHash {
-    seed: u64,
-}
-
-impl KeyHash {
-    pub(crate) fn new() -> Self {
-        Self {
-            seed: clock::random_id(),
-        }
-    }
-
-    /// For small tables, where a collision chosen by a client costs little, and no randomness is wanted.
-    pub(crate) const fn fixed() -> Self {
-        Self { seed: 0 }
-    }
-}
-
-impl BuildHasher for KeyHash {
-    type Hasher = KeyHasher;
-
-    fn build_hasher(&self) -> KeyHasher {
-        KeyHasher(self.seed)
-    }
-}
-
-/// The state of [`KeyHash`].
-pub(crate) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxh3_64_with_seed(bytes, self.0);
-    }
-
-    fn write_usize(&mut self, length: usize) {
-        self.0 = self.0.wrapping_add(length as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+    /// The newest row of every key, including those that cancelled out.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().copied()
     }
 }
 
@@ -224,7 +173,7 @@ mod tests {
     }
 
     fn committed(drained: &Drained) -> Vec<(&str, Option<&str>)> {
-        let mut coalesced = drained.coalesce(KeyHash::new());
+        let coalesced = drained.coalesce(KeyHash::new());
         let text = |bytes| std::str::from_utf8(bytes).unwrap();
         let mut rows: Vec<_> = coalesced
             .rows()
@@ -235,12 +184,12 @@ mod tests {
     }
 
     fn retire(pending: &mut Pending, drained: &Drained) {
-        pending.retire(drained.coalesce(KeyHash::new()).keys(), drained.upto);
+        pending.retire(drained.coalesce(KeyHash::new()).all(), drained.upto);
     }
 
     #[test]
     fn a_value_stays_until_it_is_committed() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         pending.write(batch(&[("a", Some("1")), ("b", None)]));
         let drained = pending.drain(usize::MAX);
         assert_eq!(
@@ -260,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_outlives_the_commit_of_an_older_one() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         pending.write(batch(&[("a", Some("1"))]));
         let drained = pending.drain(usize::MAX);
         pending.write(batch(&[("a", Some("2"))]));
@@ -273,7 +222,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_version_is_committed() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         pending.write(batch(&[("a", Some("1")), ("b", Some("1"))]));
         pending.write(batch(&[("a", Some("2")), ("c", None)]));
         pending.write(batch(&[("a", Some("3"))]));
@@ -286,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_row_born_and_removed_in_one_commit_leaves_no_trace() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         let mut born = batch(&[("kept", Some("1"))]);
         born.put_first("once".into(), "1".into());
         pending.write(born);
@@ -299,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_row_born_in_an_earlier_commit_gets_its_tombstone() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         let mut born = Batch::default();
         born.put_first("once".into(), "1".into());
         pending.write(born);
@@ -310,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_drain_is_bounded_and_in_order() {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(0);
         for value in ["1", "2", "3"] {
             pending.write(batch(&[("a", Some(value))]));
         }

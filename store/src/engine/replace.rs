@@ -41,6 +41,7 @@ pub(super) async fn run(engine: &Engine, replacement: Replacement) -> Result<(),
 
 fn write(engine: &Engine, view: View, replacement: Replacement) -> Result<(), Error> {
     let shared = &engine.0.shared;
+    let intervals = replacement.intervals.clone();
     let mut ingestion = shared.data.start_ingestion()?;
     for row in merge(&view, replacement)? {
         match row? {
@@ -53,6 +54,8 @@ fn write(engine: &Engine, view: View, replacement: Replacement) -> Result<(), Er
     let _paused = pause(engine)?;
     // Finishing writes the memtable out, ahead of the journal that backs it.
     shared.db.persist(PersistMode::SyncData)?;
+    // Everything in the intervals has been committed and nothing is being written, so this leaves none of their rows.
+    shared.pending.write().forget(&intervals);
     ingestion.finish()?;
     Ok(())
 }
