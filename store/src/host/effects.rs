@@ -7,20 +7,33 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Host, Turn};
 use crate::apply::ChildSeed;
 use crate::machine::RangeHost;
 use crate::shared::SharedRange;
 
-/// The store, as state machines see it. It does not keep the host alive, which keeps them.
-pub(super) struct Effects(pub(super) Weak<Host>);
+/// The store, as one state machine sees it. It does not keep the host alive, which keeps the machine.
+pub(super) struct Effects {
+    host: Weak<Host>,
+    /// Goes when the machine goes.
+    _machine: TaskTrackerToken,
+}
+
+impl Effects {
+    /// For a machine that `machines` is to count for as long as it lives.
+    pub(super) fn new(host: Weak<Host>, machines: &TaskTracker) -> Self {
+        Self { host, _machine: machines.token() }
+    }
+}
 
 impl RangeHost for Effects {
     fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
         async {
             let host = self
-                .0
+                .host
                 .upgrade()
                 .ok_or_else(|| io::Error::other("the store is stopping"))?;
             host.before_split(child).await
@@ -29,17 +42,17 @@ impl RangeHost for Effects {
     }
 
     fn after_split(&self, child: ChildSeed) {
-        if let Some(host) = self.0.upgrade() {
+        if let Some(host) = self.host.upgrade() {
             host.after_split(child);
         }
     }
 
     fn buried(&self, replica: ReplicaId) -> bool {
-        self.0.upgrade().is_some_and(|host| host.ledger.buried(replica))
+        self.host.upgrade().is_some_and(|host| host.ledger.buried(replica))
     }
 
     fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {
-        let host = self.0.upgrade()?;
+        let host = self.host.upgrade()?;
         host.site
             .ranges
             .overlaps(me, span)
@@ -47,7 +60,7 @@ impl RangeHost for Effects {
     }
 
     fn changed(&self, range: RangeId) {
-        if let Some(host) = self.0.upgrade() {
+        if let Some(host) = self.host.upgrade() {
             // If a snapshot was being let in, it is installed now.
             host.site.ranges.release(range);
             host.site.changed.notify_one();

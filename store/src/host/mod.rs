@@ -22,13 +22,15 @@ use holdfast_common::raft::types::{Raft, TypeConfig};
 use openraft::errors::Fatal;
 use openraft::{Config, ConfigError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_util::task::TaskTracker;
 
 use self::births::Births;
+use self::effects::Effects;
 use crate::destroy;
 use crate::ledger::Ledger;
 use crate::machine::{OpenError, RangeHost, RangeMachine, birth_log_id};
 use crate::read::lease::Voting;
-use crate::replica::Replica;
+use crate::replica::{Group, Replica};
 use crate::site::Site;
 use crate::startup::Found;
 use crate::state::Identity;
@@ -221,7 +223,8 @@ impl Host {
             replica,
             store: self.site.store,
         };
-        let host: Arc<dyn RangeHost> = Arc::new(effects::Effects(self.me.clone()));
+        let machines = TaskTracker::new();
+        let host: Arc<dyn RangeHost> = Arc::new(Effects::new(self.me.clone(), &machines));
         let machine = RangeMachine::open(identity, self.site.engine.clone(), host).await?;
         let shared = machine.shared();
         let origin = shared.get().applied.filter(|applied| *applied == birth_log_id());
@@ -231,7 +234,8 @@ impl Host {
         let raft = Raft::new(replica, config.clone(), network, log, machine).await;
         let raft = raft.map_err(|fatal| Error::Group { range, fatal })?;
         self.site.ranges.insert(range, replica, shared.clone());
-        let replica = Replica::start(self.site.clone(), (range, replica), raft, shared, fresh);
+        let group = Group { raft, shared, machines };
+        let replica = Replica::start(self.site.clone(), (range, replica), group, fresh);
         if clock::now() >= self.grace_ends {
             replica.allow_elections();
         }
@@ -240,7 +244,7 @@ impl Host {
         Ok(replica)
     }
 
-    /// Stops a replica whose turn is held. When this returns, no task of its group is left.
+    /// Stops a replica whose turn is held. When this returns, its state machine writes no more.
     async fn stop(&self, _turn: &Turn, replica: &Replica) {
         self.replicas
             .remove_if(&replica.range, |_, running| running.id == replica.id);

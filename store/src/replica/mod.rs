@@ -27,6 +27,7 @@ use openraft::vote::RaftLeaderId;
 use openraft::{Instant, Membership, ReadPolicy};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::admission::Refusal;
 use self::fence::Fence;
@@ -50,6 +51,16 @@ pub(crate) struct Peer {
     pub live: bool,
 }
 
+/// A Raft group's replica that was just started.
+pub(crate) struct Group {
+    /// The group.
+    pub(crate) raft: Raft<RangeMachine>,
+    /// What its state machine has applied.
+    pub(crate) shared: SharedRange,
+    /// Counts the state machine for as long as it lives.
+    pub(crate) machines: TaskTracker,
+}
+
 /// A running replica.
 pub(crate) struct Replica {
     pub range: RangeId,
@@ -65,6 +76,7 @@ pub(crate) struct Replica {
     /// Set while a step from the driver is carried out.
     pub stepping: AtomicBool,
     fresh: bool,
+    machines: TaskTracker,
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
     writes: Mutex<Queue<Waiting>>,
     /// The last term whose lease this replica gave up, to hand its leadership over; 0 for none.
@@ -81,16 +93,17 @@ impl Replica {
     pub(crate) fn start(
         site: Arc<Site>,
         (range, id): (RangeId, ReplicaId),
-        raft: Raft<RangeMachine>,
-        shared: SharedRange,
+        group: Group,
         fresh: bool,
     ) -> Arc<Self> {
+        let Group { raft, shared, machines } = group;
         let replica = Arc::new(Self {
             range,
             id,
             metrics: raft.metrics(),
             raft,
             shared,
+            machines,
             fresh,
             fence: Fence::default(),
             rounds: ReadRounds::default(),
@@ -107,12 +120,15 @@ impl Replica {
         replica
     }
 
-    /// Stops the group. What waits is turned away, and what is in flight has an unknown outcome.
+    /// Stops the group. What waits is turned away, and what is in flight has an unknown outcome. When this returns, the
+    /// state machine is gone: openraft does not wait for it, and it works off what it was given.
     pub(crate) async fn stop(&self) {
         self.stopped.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(range = %self.range, replica = %self.id, %error, "the group's task did not end well");
         }
+        self.machines.close();
+        self.machines.wait().await;
         self.turn_away(&stopping());
     }
 
