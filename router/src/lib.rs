@@ -8,12 +8,12 @@
 //!                                                              sessions ─┘      │ ▲
 //!           placement driver ─▶ map_feed ─▶ directory (range_cache, addresses) ◀┘ └─ retry
 //! ```
-//! * [`range_cache`] knows which range holds a key, from descriptions of any age in any order. Pure.
-//! * [`retry`] decides what follows a failed attempt; no other place does. Pure.
-//! * [`sessions`] names writes, so that one can be sent twice and is applied once.
-//! * [`sender`] makes the attempts of one operation, and teaches the [`directory`] what stores refuse it with.
-//! * [`point`] and [`scan`] are the operations; a scan walks range after range, a page at a time.
-//! * [`http`] parses, answers, and bounds what clients may ask for. There is no task a request: a client's connection polls
+//! * `range_cache` knows which range holds a key, from descriptions of any age in any order. Pure.
+//! * `retry` decides what follows a failed attempt; no other place does. Pure.
+//! * `sessions` names writes, so that one can be sent twice and is applied once.
+//! * `sender` makes the attempts of one operation, and teaches the `directory` what stores refuse it with.
+//! * `point` and `scan` are the operations; a scan walks range after range, a page at a time.
+//! * `http` parses, answers, and bounds what clients may ask for. There is no task a request: a client's connection polls
 //!   its request down to the store's answer.
 //!
 //! With the placement driver away everything goes on: routes are cached, and stores tell better ones.
