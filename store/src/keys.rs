@@ -6,6 +6,8 @@
 //! | `0x02` | user key | [record](crate::record): header and value |
 //! | `0x03` | range id, log index (8 + 8 bytes, big endian) | [outcomes](crate::sessions) of that entry's writes |
 //!
+//! (Tag `0x00` is left to the engine, which seals its batches with a row of its own.)
+//!
 //! Records carry no range id: all ranges share one ordered key space, so a split moves no data. Tags are stable for the
 //! life of the format (`docs/disk-format.md`).
 

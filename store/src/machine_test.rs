@@ -159,7 +159,11 @@ fn workload(indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
             write(
                 3 * index + 1,
                 &key(1),
-                if index % 3 == 0 { Mutation::Delete } else { put(1) },
+                if index.is_multiple_of(3) {
+                    Mutation::Delete
+                } else {
+                    put(1)
+                },
             ),
             write(3 * index + 2, &key(2), put(2)),
         ];
@@ -179,7 +183,7 @@ async fn rows(engine: &Engine) -> Vec<(Bytes, Bytes)> {
         .view()
         .await
         .unwrap()
-        .range(b"", b"\xff")
+        .range(b"\x01", b"\xff")
         .collect::<Result<_, _>>()
         .unwrap()
 }

@@ -78,7 +78,7 @@ impl Disks {
     }
 
     async fn rows(&self) -> usize {
-        self.engine.view().await.unwrap().range(b"", b"\xff").count()
+        self.engine.view().await.unwrap().range(b"\x01", b"\xff").count()
     }
 }
 

@@ -12,6 +12,7 @@ use std::{io, mem};
 
 use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use holdfast_common::clock;
+use holdfast_common::raft::journal::{SEAL_KEY, Seal};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
@@ -110,12 +111,15 @@ impl Shared {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>, options: &Options) -> io::Result<Self> {
+    /// Starts the thread on a database that holds `commits` batches, all of them on disk.
+    pub(super) fn start(shared: Arc<Shared>, options: &Options, commits: u64) -> io::Result<Self> {
         let gather = options.gather;
         let worker = Worker {
             shared,
             gather,
             hash: KeyHash::new(),
+            commits,
+            durable: commits,
         };
         let handle = thread::Builder::new()
             .name("holdfast-data".into())
@@ -131,9 +135,9 @@ impl Committer {
         let added = batch.bytes();
         let bytes = shared.bytes.fetch_add(added, Ordering::Relaxed) + added;
         shared.pending.write().write(batch);
-        if bytes > shared.enough && !shared.urgent.swap(true, Ordering::SeqCst) {
-            self.thread.unpark();
-        } else if shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst) {
+        let enough = bytes > shared.enough && !shared.urgent.swap(true, Ordering::SeqCst);
+        let idle = shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst);
+        if enough || idle {
             self.thread.unpark();
         }
     }
@@ -172,10 +176,14 @@ struct Worker {
     shared: Arc<Shared>,
     gather: Duration,
     hash: KeyHash,
+    /// Batches committed over the life of the directory.
+    commits: u64,
+    /// How many of them are known to be on disk.
+    durable: u64,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         let outcome = self.serve();
         self.shared.failure.send_if_modified(|failure| {
             *failure = outcome.err();
@@ -188,7 +196,7 @@ impl Worker {
         self.shared.room.notify_waiters();
     }
 
-    fn serve(&self) -> Result<(), Error> {
+    fn serve(&mut self) -> Result<(), Error> {
         while self.wait() {
             let drained = self.shared.pending.write().drain(MAX_COMMIT_BYTES);
             self.commit(&drained)?;
@@ -231,14 +239,15 @@ impl Worker {
         written || !self.shared.requests.lock().waiting.is_empty()
     }
 
-    fn commit(&self, drained: &Drained) -> Result<(), Error> {
+    fn commit(&mut self, drained: &Drained) -> Result<(), Error> {
         if drained.bytes == 0 {
             return Ok(());
         }
         let shared = &*self.shared;
         let coalesced = drained.coalesce(self.hash);
-        let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len());
+        let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len() + 1);
         let mut batch = batch.durability(Some(PersistMode::Buffer));
+        batch.insert(&shared.data, SEAL_KEY, self.seal().encode());
         for row in coalesced.rows() {
             match &row.value {
                 Some(value) => batch.insert(&shared.data, row.key.clone(), value.clone()),
@@ -246,6 +255,7 @@ impl Worker {
             }
         }
         batch.commit()?;
+        self.commits += 1;
 
         let mut rows = coalesced.all().peekable();
         while rows.peek().is_some() {
@@ -259,8 +269,17 @@ impl Worker {
         Ok(())
     }
 
+    /// Ties the next batch to its place in the journal.
+    fn seal(&self) -> Seal {
+        Seal {
+            commit: self.commits + 1,
+            durable: self.durable,
+            floor: self.shared.db.seqno(),
+        }
+    }
+
     /// Answers the requests that everything up to `upto` satisfies. True when the thread is to end.
-    fn answer(&self, upto: Sequence) -> Result<bool, Error> {
+    fn answer(&mut self, upto: Sequence) -> Result<bool, Error> {
         let due = {
             let waiting = &mut self.shared.requests.lock().waiting;
             let (due, later) = mem::take(waiting)
@@ -276,13 +295,14 @@ impl Worker {
     }
 
     /// One sync and one snapshot serve all who ask together. A receiver that is gone needs no answer.
-    fn perform(&self, due: Vec<(Sequence, Request)>) -> Result<bool, Error> {
+    fn perform(&mut self, due: Vec<(Sequence, Request)>) -> Result<bool, Error> {
         let Shared { db, data, .. } = &*self.shared;
         if due
             .iter()
             .any(|(_, request)| matches!(request, Request::Persist(_) | Request::Close(_)))
         {
             db.persist(PersistMode::SyncData)?;
+            self.durable = self.commits;
         }
         let mut view = None;
         let mut closing = Vec::new();

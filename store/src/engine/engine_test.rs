@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use holdfast_common::raft::journal;
 use tempfile::TempDir;
 
 use super::*;
@@ -73,7 +74,7 @@ async fn writes_are_visible_at_once_and_last() {
     assert_eq!(engine.get(b"a").unwrap(), Some(bytes("2")));
     assert_eq!(engine.get(b"b").unwrap(), None);
     assert_eq!(
-        texts(engine.view().await.unwrap().range(b"", b"z")),
+        texts(engine.view().await.unwrap().range(b"\x01", b"z")),
         [("a".into(), "2".into())]
     );
     assert_eq!(
@@ -91,7 +92,7 @@ async fn writes_are_visible_at_once_and_last() {
 
     let engine = open(&dir);
     assert_eq!(
-        texts(engine.view().await.unwrap().range(b"", b"z")),
+        texts(engine.view().await.unwrap().range(b"\x01", b"z")),
         [("a".into(), "2".into()), ("c".into(), "3".into())]
     );
 }
@@ -245,7 +246,7 @@ async fn writers_wait_while_too_much_is_pending() {
         assert!(engine.pressure().overlay_bytes <= 64 << 10);
         engine.write(batch(&[(&format!("{at:03}"), Some(&value))]));
     }
-    assert_eq!(engine.view().await.unwrap().range(b"", b"z").count(), 500);
+    assert_eq!(engine.view().await.unwrap().range(b"\x01", b"z").count(), 500);
 }
 
 #[tokio::test]
@@ -261,7 +262,7 @@ async fn after_closing_everything_says_so() {
     assert!(other.failure().borrow().is_none(), "closing is no failure");
     assert!(matches!(
         Engine::open(dir.path(), Options::default()),
-        Err(OpenError::InUse(_))
+        Err(OpenError::Journal(journal::OpenError::Locked { .. }))
     ));
 }
 
@@ -274,7 +275,7 @@ async fn a_dropped_engine_commits_and_lets_go() {
     let engine = loop {
         match Engine::open(dir.path(), Options::default()) {
             Ok(engine) => break engine,
-            Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+            Err(OpenError::Journal(journal::OpenError::Locked { .. })) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
         }
     };
@@ -311,15 +312,19 @@ async fn a_replacement_changes_its_intervals_and_nothing_else() {
         .unwrap();
     let expected = [("a", "1"), ("b", "2"), ("d", "2"), ("n", "2"), ("z", "1")];
     let expected = expected.map(|(key, value)| (key.to_string(), value.to_string()));
-    assert_eq!(texts(engine.view().await.unwrap().range(b"", b"~")), expected);
+    assert_eq!(texts(engine.view().await.unwrap().range(b"\x01", b"~")), expected);
     assert_eq!(engine.get(b"c").unwrap(), None);
-    assert_eq!(texts(before.range(b"", b"~")).len(), 5, "views keep their moment");
+    assert_eq!(
+        texts(before.range(b"\x01", b"~")).len(),
+        5,
+        "views keep their moment"
+    );
     assert_eq!(before.get(b"c").unwrap(), Some(bytes("1")));
 
     let left = killed(&dir);
     let reopened = open(&left);
     assert_eq!(
-        texts(reopened.view().await.unwrap().range(b"", b"~")),
+        texts(reopened.view().await.unwrap().range(b"\x01", b"~")),
         expected,
         "it is durable when it returns"
     );
@@ -358,7 +363,7 @@ async fn a_bad_replacement_changes_nothing() {
         );
         let view = engine.view().await.unwrap();
         assert_eq!(
-            texts(view.range(b"", b"z")),
+            texts(view.range(b"\x01", b"z")),
             [("a".into(), "1".into()), ("b".into(), "1".into())],
             "{name}"
         );
@@ -404,4 +409,64 @@ async fn others_write_while_an_interval_is_replaced() {
     engine.persist().await.unwrap();
     let left = killed(&dir);
     assert_eq!(open(&left).get(b"other").unwrap(), Some(bytes(&last.to_string())));
+}
+
+/// The active journal of a database.
+fn journal_of(dir: &TempDir) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jnl"))
+        .max()
+        .unwrap()
+}
+
+/// Where a text stands in a file.
+fn position(file: &Path, text: &str) -> usize {
+    let content = std::fs::read(file).unwrap();
+    content
+        .windows(text.len())
+        .position(|window| window == text.as_bytes())
+        .unwrap()
+}
+
+fn overwrite(file: &Path, at: usize) {
+    let mut content = std::fs::read(file).unwrap();
+    content[at..at + 4].fill(0);
+    std::fs::write(file, content).unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_that_lost_synced_writes_is_refused_and_unsynced_ones_are_dropped() {
+    let dir = TempDir::new().unwrap();
+    let engine = open(&dir);
+    for text in ["first", "second", "third"] {
+        engine.write(batch(&[(text, Some(&format!("value of {text}")))]));
+        engine.persist().await.unwrap();
+    }
+    for text in ["fourth", "fifth"] {
+        engine.write(batch(&[(text, Some(&format!("value of {text}")))]));
+        drop(engine.view().await.unwrap());
+    }
+    // The batch of the third was synced when the fourth was written, which says so.
+    let damaged = killed(&dir);
+    let journal = journal_of(&damaged);
+    overwrite(&journal, position(&journal, "value of second"));
+    let refused = Engine::open(damaged.path(), Options::default());
+    assert!(matches!(
+        refused,
+        Err(OpenError::Journal(journal::OpenError::Damaged { .. }))
+    ));
+
+    // A power cut may lose the fourth and keep the fifth, for neither was synced.
+    let torn = killed(&dir);
+    let journal = journal_of(&torn);
+    overwrite(&journal, position(&journal, "value of fourth"));
+    let view = open(&torn).view().await.unwrap();
+    let keys: Vec<_> = texts(view.range(b"\x01", b"z"))
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
+    assert_eq!(keys, ["first", "second", "third"]);
 }

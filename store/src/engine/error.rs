@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use holdfast_common::raft::journal;
+
 use crate::damage::Damage;
 
 /// A failed operation. All but [`Error::Closed`] mean that the process has to exit: what was written may or may not be
@@ -50,12 +52,19 @@ impl From<Error> for io::Error {
 /// Why the database does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it open.
-    #[error("{} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// It is damaged beyond what opening can repair.
-    #[error("the database at {} does not open ({error}): move the store's directory aside and start with an empty one; the store rejoins as a new one", path.display())]
-    Damaged {
+    /// Its journal: somebody else has it open, or synced writes are lost.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// A stored row of the engine's own does not decode.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The database refuses.
+    #[error(
+        "the database at {} does not open ({error}): move the store's directory aside and start with an empty one; the \
+         store rejoins as a new one",
+        path.display()
+    )]
+    Refused {
         /// Where it lies.
         path: PathBuf,
         /// What the database says.

@@ -14,6 +14,7 @@ mod batch;
 mod committer;
 mod error;
 mod hash;
+mod opening;
 mod overlay;
 mod pending;
 mod replace;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{Database, KeyspaceCreateOptions};
 use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, Row};
@@ -34,9 +34,6 @@ pub use view::{Rows, View};
 
 use committer::{Committer, Request, Shared};
 pub(crate) use hash::KeyHash;
-
-/// Name of the keyspace.
-const KEYSPACE: &str = "data";
 
 /// How an engine is opened.
 #[derive(Clone, Debug)]
@@ -123,25 +120,12 @@ impl Drop for Inner {
 }
 
 impl Engine {
-    /// Opens or creates the database in `dir`. What a crash cut off at the end of its journal is dropped; the log makes
-    /// up for it.
+    /// Opens or creates the database in `dir`. What a crash left unfinished at the end of its journal is dropped; the log
+    /// makes up for it. Reads the journal: blocks for as long as that takes.
     pub fn open(dir: &Path, options: Options) -> Result<Engine, OpenError> {
-        let opened = Database::builder(dir)
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(options.journal_bytes.max(64 << 20))
-            .worker_threads(options.worker_threads.max(1))
-            .manual_journal_persist(true)
-            .open()
-            .and_then(|db| Ok((db.keyspace(KEYSPACE, || keyspace_options(&options))?, db)));
-        let (data, db) = opened.map_err(|error| match error {
-            fjall::Error::Locked => OpenError::InUse(dir.to_owned()),
-            error => OpenError::Damaged {
-                path: dir.to_owned(),
-                error,
-            },
-        })?;
+        let opening::Opened { db, data, commits } = opening::open(dir, &options)?;
         let shared = Arc::new(Shared::new(db, data, &options));
-        let committer = Committer::start(shared.clone(), &options).map_err(OpenError::Thread)?;
+        let committer = Committer::start(shared.clone(), &options, commits).map_err(OpenError::Thread)?;
         Ok(Engine(Arc::new(Inner {
             shared,
             overlay_bytes: options.overlay_bytes,
@@ -239,10 +223,6 @@ impl std::fmt::Debug for Engine {
 
 /// Where a request's outcome goes.
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-fn keyspace_options(options: &Options) -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(1 << 20))
-}
 
 #[cfg(test)]
 #[path = "engine_test.rs"]

@@ -1,0 +1,51 @@
+//! Opening the database.
+
+use std::path::Path;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use holdfast_common::raft::journal::{self, SEAL_KEY, Seal};
+
+use super::Options;
+use super::error::OpenError;
+use crate::damage::Damage;
+
+/// Name of the keyspace.
+const KEYSPACE: &str = "data";
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) db: Database,
+    pub(super) data: Keyspace,
+    /// Batches committed over the life of the directory; all that are left are on disk.
+    pub(super) commits: u64,
+}
+
+/// Checks the journal, cuts off what a crash left unfinished, and opens or creates the database.
+///
+/// Losing the unsynced end of the journal is nothing bad here. Losing what had been synced is: the check sees it by the
+/// seal that every batch carries.
+pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
+    journal::check(dir)?.require_intact()?;
+    let refused = |error| OpenError::Refused {
+        path: dir.to_owned(),
+        error,
+    };
+    let db = Database::builder(dir)
+        .cache_size(options.cache_bytes)
+        .max_journaling_size(options.journal_bytes.max(64 << 20))
+        .worker_threads(options.worker_threads.max(1))
+        .manual_journal_persist(true)
+        .open()
+        .map_err(refused)?;
+    let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(1 << 20));
+    let data = db.keyspace(KEYSPACE, create).map_err(refused)?;
+    let commits = match data.get(SEAL_KEY).map_err(refused)? {
+        None => 0,
+        Some(row) => {
+            Seal::decode(&row)
+                .ok_or_else(|| Damage::new("seal", "it makes no sense"))?
+                .commit
+        }
+    };
+    Ok(Opened { db, data, commits })
+}
