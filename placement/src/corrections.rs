@@ -42,7 +42,10 @@ impl Corrections {
     pub fn review(&mut self, view: &View<'_>) {
         let mut found = Vec::new();
         for (store, report) in view.reports.stores() {
-            let orphans = report.replicas.values().filter(|replica| is_orphan(replica, view));
+            let orphans = report
+                .replicas
+                .values()
+                .filter(|replica| is_orphan(replica, view));
             found.extend(orphans.map(|orphan| (Wrong::Orphan(orphan.replica), store, destroy(orphan))));
         }
         for range in view.state.map.iter() {
@@ -70,23 +73,39 @@ impl Corrections {
 /// Whether a replica belongs nowhere: its range went on without it, and no plan can make it a member. Ids are never
 /// reused, so what was a member once and is none now never will be; what never was can only become one by a plan.
 fn is_orphan(report: &ReplicaReport, view: &View<'_>) -> bool {
-    let Some(range) = view.state.map.get(report.descriptor.id) else { return false };
+    let Some(range) = view.state.map.get(report.descriptor.id) else {
+        return false;
+    };
     range.replica(report.replica).is_none()
         && range.epoch.membership > report.descriptor.epoch.membership
         && view.state.is_out_of_plans(report.replica)
 }
 
 fn destroy(orphan: &ReplicaReport) -> Step {
-    Step::DestroyReplica { range: orphan.descriptor.id, replica: orphan.replica }
+    Step::DestroyReplica {
+        range: orphan.descriptor.id,
+        replica: orphan.replica,
+    }
 }
 
-fn missing<'a>(range: &'a Descriptor, view: &'a View<'_>) -> impl Iterator<Item = (Wrong, StoreId, Step)> + 'a {
-    let absent = range.replicas.iter().filter(|replica| view.reports.lacks(replica.store, replica.id));
+fn missing<'a>(
+    range: &'a Descriptor,
+    view: &'a View<'_>,
+) -> impl Iterator<Item = (Wrong, StoreId, Step)> + 'a {
+    let absent = range
+        .replicas
+        .iter()
+        .filter(|replica| view.reports.lacks(replica.store, replica.id));
     let wanted = absent.filter(|replica| {
-        view.health(replica.store) == Health::Up && view.state.is_out_of_plans(replica.id) && replica.role != Role::Outgoing
+        view.health(replica.store) == Health::Up
+            && view.state.is_out_of_plans(replica.id)
+            && replica.role != Role::Outgoing
     });
     wanted.map(|replica| {
-        let step = Step::CreateReplica { range: range.id, replica: replica.id };
+        let step = Step::CreateReplica {
+            range: range.id,
+            replica: replica.id,
+        };
         (Wrong::Missing(replica.id), replica.store, step)
     })
 }
@@ -95,7 +114,11 @@ fn half_done(range: &Descriptor, view: &View<'_>) -> Option<(Wrong, StoreId, Ste
     if !range.is_joint() || view.is_busy(range.id) {
         return None;
     }
-    let leaving = range.replicas.iter().filter(|replica| replica.role == Role::Outgoing).map(|replica| replica.id);
+    let leaving = range
+        .replicas
+        .iter()
+        .filter(|replica| replica.role == Role::Outgoing)
+        .map(|replica| replica.id);
     let (store, step) = change_voters(range.id, &[], &leaving.collect::<Vec<_>>(), view)?;
     Some((Wrong::Joint(range.id, range.epoch.membership), store, step))
 }

@@ -34,22 +34,48 @@ fn a_healthy_cluster_needs_none() {
 #[test]
 fn what_a_cancelled_move_left_is_destroyed() {
     let mut world = three();
-    let id = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) }).unwrap();
+    let id = world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     world.tick();
     world.heartbeats();
     assert_eq!(due(&mut world, 4), [], "it is in a plan");
-    world.apply(Command::End { id, status: Status::Cancelled("by hand".into()), now_ms: 0 });
-    assert_eq!(due(&mut world, 4), [Step::DestroyReplica { range: RangeId(1), replica: ReplicaId(5) }]);
+    world.apply(Command::End {
+        id,
+        status: Status::Cancelled("by hand".into()),
+        now_ms: 0,
+    });
+    assert_eq!(
+        due(&mut world, 4),
+        [Step::DestroyReplica {
+            range: RangeId(1),
+            replica: ReplicaId(5)
+        }]
+    );
 }
 
 #[test]
 fn a_replica_that_was_removed_while_its_store_was_away_is_destroyed() {
     let mut world = three();
-    let away = world.stores.remove(&StoreId(2)).unwrap();
-    world.change(RangeId(1), |members| members.retain(|member| member.store != StoreId(2)));
+    let away = world.stores.holds.remove(&StoreId(2)).unwrap();
+    world.stores.change(RangeId(1), |members| {
+        members.retain(|member| member.store != StoreId(2))
+    });
     world.heartbeats();
-    world.stores.insert(StoreId(2), away);
-    assert_eq!(due(&mut world, 2), [Step::DestroyReplica { range: RangeId(1), replica: ReplicaId(3) }]);
+    world.stores.holds.insert(StoreId(2), away);
+    assert_eq!(
+        due(&mut world, 2),
+        [Step::DestroyReplica {
+            range: RangeId(1),
+            replica: ReplicaId(3)
+        }]
+    );
 }
 
 #[test]
@@ -59,30 +85,53 @@ fn a_replica_newer_than_the_map_is_left_alone() {
     let next = world.state.next.range_or_replica;
     world.apply(Command::AllocateIds { count: 1 });
     let report = world.reports.replica(StoreId(1), ReplicaId(2)).unwrap().clone();
-    let stranger = ReplicaReport { replica: ReplicaId(next), leading: None, ..report };
+    let stranger = ReplicaReport {
+        replica: ReplicaId(next),
+        leading: None,
+        ..report
+    };
     assert!(!is_orphan(&stranger, &world.view()));
 }
 
 #[test]
 fn a_voter_that_its_store_never_got_is_created() {
     let mut world = three();
-    world.stores.get_mut(&StoreId(3)).unwrap().clear();
+    world.stores.holds.get_mut(&StoreId(3)).unwrap().clear();
     world.heartbeats();
-    assert_eq!(due(&mut world, 3), [Step::CreateReplica { range: RangeId(1), replica: ReplicaId(4) }]);
+    assert_eq!(
+        due(&mut world, 3),
+        [Step::CreateReplica {
+            range: RangeId(1),
+            replica: ReplicaId(4)
+        }]
+    );
 }
 
 #[test]
 fn a_change_left_half_done_is_completed_by_a_leader_that_stays() {
     let mut world = three();
-    world.change(RangeId(1), |members| {
-        members.iter_mut().filter(|member| member.store == StoreId(1)).for_each(|member| member.role = Role::Outgoing);
+    world.stores.change(RangeId(1), |members| {
+        members
+            .iter_mut()
+            .filter(|member| member.store == StoreId(1))
+            .for_each(|member| member.role = Role::Outgoing);
     });
     assert!(world.state.operators.get(OperatorId(9)).is_none());
     world.heartbeats();
     // The leader is the one that leaves.
-    assert_eq!(due(&mut world, 1), [Step::TransferLeader { range: RangeId(1), to: ReplicaId(3) }]);
-    world.truth(RangeId(1)).leader = Some(ReplicaId(3));
+    assert_eq!(
+        due(&mut world, 1),
+        [Step::TransferLeader {
+            range: RangeId(1),
+            to: ReplicaId(3)
+        }]
+    );
+    world.stores.truth(RangeId(1)).leader = Some(ReplicaId(3));
     world.heartbeats();
-    let complete = Step::ChangeVoters { range: RangeId(1), promote: Vec::new(), remove: vec![ReplicaId(2)] };
+    let complete = Step::ChangeVoters {
+        range: RangeId(1),
+        promote: Vec::new(),
+        remove: vec![ReplicaId(2)],
+    };
     assert_eq!(due(&mut world, 2), [complete]);
 }

@@ -88,7 +88,9 @@ impl RangeMap {
             return false;
         }
         match self.ranges.get(&seen.id) {
-            Some(known) => seen.epoch.membership > known.epoch.membership || self.has_newer_bounds(known, seen),
+            Some(known) => {
+                seen.epoch.membership > known.epoch.membership || self.has_newer_bounds(known, seen)
+            }
             None => !self.was_replaced(seen),
         }
     }
@@ -113,7 +115,9 @@ impl RangeMap {
     /// The ranges that begin at or after `start`, in key order.
     pub fn iter_from(&self, start: &[u8]) -> impl Iterator<Item = &Descriptor> {
         let from = (Bound::Included(start), Bound::Unbounded);
-        self.by_start.range::<[u8], _>(from).filter_map(|(_, id)| self.ranges.get(id))
+        self.by_start
+            .range::<[u8], _>(from)
+            .filter_map(|(_, id)| self.ranges.get(id))
     }
 
     /// How many ranges are known.
@@ -145,7 +149,11 @@ impl RangeMap {
         let mut expected = Some(Bytes::new());
         for range in self.iter() {
             let Some(from) = expected else { break };
-            holes.extend((from < *range.span.start()).then(|| Span::new(from, range.span.start().clone()).ok()).flatten());
+            holes.extend(
+                (from < *range.span.start())
+                    .then(|| Span::new(from, range.span.start().clone()).ok())
+                    .flatten(),
+            );
             let end = self.effective_span(range).end().clone();
             expected = (!end.is_empty()).then_some(end);
         }
@@ -159,7 +167,9 @@ impl RangeMap {
     /// The first that does not hold.
     pub fn validate(&self) -> Result<(), Inconsistency> {
         if let Some((_, id)) = self.by_start.iter().find(|(start, id)| {
-            self.ranges.get(id).is_none_or(|range| range.span.start() != *start)
+            self.ranges
+                .get(id)
+                .is_none_or(|range| range.span.start() != *start)
         }) {
             return Err(Inconsistency::Index(*id));
         }
@@ -167,7 +177,10 @@ impl RangeMap {
             if self.by_start.get(range.span.start()) != Some(&range.id) {
                 return Err(Inconsistency::Index(range.id));
             }
-            if let Some(newer) = self.holder(range).filter(|other| other.epoch.bounds >= range.epoch.bounds) {
+            if let Some(newer) = self
+                .holder(range)
+                .filter(|other| other.epoch.bounds >= range.epoch.bounds)
+            {
                 return Err(Inconsistency::Shadowed(range.id, newer.id));
             }
         }
@@ -177,7 +190,8 @@ impl RangeMap {
     /// Whether the first key of a range was seen in another that came to hold it later: then the description is a memory of
     /// a range that was merged away.
     fn was_replaced(&self, seen: &Descriptor) -> bool {
-        self.holder(seen).is_some_and(|other| other.epoch.bounds >= seen.epoch.bounds)
+        self.holder(seen)
+            .is_some_and(|other| other.epoch.bounds >= seen.epoch.bounds)
     }
 
     fn has_newer_bounds(&self, known: &Descriptor, seen: &Descriptor) -> bool {
@@ -200,7 +214,9 @@ impl RangeMap {
 
     /// The known ranges that can't exist any more beside `newer`.
     fn replaced_by(&self, newer: &Descriptor) -> Vec<RangeId> {
-        let inside = self.iter_from(newer.span.start()).take_while(|other| newer.span.contains(other.span.start()));
+        let inside = self
+            .iter_from(newer.span.start())
+            .take_while(|other| newer.span.contains(other.span.start()));
         let replaced = inside.filter(|other| other.id != newer.id && other.epoch.bounds < newer.epoch.bounds);
         replaced.map(|other| other.id).collect()
     }
@@ -210,7 +226,11 @@ impl RangeMap {
     fn holder(&self, range: &Descriptor) -> Option<&Descriptor> {
         let start = &range.span.start()[..];
         let upto = (Bound::Unbounded, Bound::Included(start));
-        let mut earlier = self.by_start.range::<[u8], _>(upto).rev().filter_map(|(_, id)| self.ranges.get(id));
+        let mut earlier = self
+            .by_start
+            .range::<[u8], _>(upto)
+            .rev()
+            .filter_map(|(_, id)| self.ranges.get(id));
         earlier.find(|other| other.id != range.id && other.span.contains(start))
     }
 }

@@ -9,7 +9,11 @@ use proptest::sample::Index;
 use super::*;
 
 fn range(id: u64, start: &str, end: &str, bounds: u64, membership: u64) -> Descriptor {
-    let replica = Replica { id: ReplicaId(100 * id + membership), store: StoreId(1), role: Role::Voter };
+    let replica = Replica {
+        id: ReplicaId(100 * id + membership),
+        store: StoreId(1),
+        role: Role::Voter,
+    };
     Descriptor {
         id: RangeId(id),
         span: Span::new(start.to_owned(), end.to_owned()).unwrap(),
@@ -28,12 +32,18 @@ fn map(seen: &[Descriptor]) -> RangeMap {
 }
 
 fn spans(map: &RangeMap) -> Vec<String> {
-    map.iter().map(|range| format!("{}{}", range.id, map.effective_span(range))).collect()
+    map.iter()
+        .map(|range| format!("{}{}", range.id, map.effective_span(range)))
+        .collect()
 }
 
 #[test]
 fn a_split_may_be_reported_from_either_side_first() {
-    let (whole, left, right) = (range(1, "a", "z", 1, 1), range(1, "a", "m", 2, 1), range(2, "m", "z", 2, 5));
+    let (whole, left, right) = (
+        range(1, "a", "z", 1, 1),
+        range(1, "a", "m", 2, 1),
+        range(2, "m", "z", 2, 5),
+    );
 
     let right_first = map(&[whole.clone(), right.clone()]);
     assert_eq!(spans(&right_first), ["1[a, m)", "2[m, z)"]);
@@ -42,7 +52,10 @@ fn a_split_may_be_reported_from_either_side_first() {
     let left_first = map(&[whole.clone(), left.clone()]);
     assert_eq!(spans(&left_first), ["1[a, m)"]);
     assert_eq!(left_first.at(b"x"), None);
-    assert_eq!(left_first.holes().iter().map(Span::to_string).collect::<Vec<_>>(), ["[, a)", "[m, ∞)"]);
+    assert_eq!(
+        left_first.holes().iter().map(Span::to_string).collect::<Vec<_>>(),
+        ["[, a)", "[m, ∞)"]
+    );
 
     let expected = map(&[left.clone(), right.clone()]);
     assert_eq!(map(&[whole.clone(), left.clone(), right.clone()]), expected);
@@ -51,7 +64,11 @@ fn a_split_may_be_reported_from_either_side_first() {
 
 #[test]
 fn an_old_report_does_not_undo_a_split() {
-    let (whole, left, right) = (range(1, "a", "z", 1, 1), range(1, "a", "m", 2, 1), range(2, "m", "z", 2, 5));
+    let (whole, left, right) = (
+        range(1, "a", "z", 1, 1),
+        range(1, "a", "m", 2, 1),
+        range(2, "m", "z", 2, 5),
+    );
     let mut map = map(&[left, right]);
     let before = map.clone();
     assert_eq!(map.observe(&whole), Learned::default());
@@ -64,13 +81,26 @@ fn each_part_of_a_description_is_taken_by_its_own_version() {
     // A replica that lags in membership tells of a split.
     map.observe(&range(1, "a", "m", 2, 3));
     let known = map.get(RangeId(1)).unwrap();
-    assert_eq!((known.epoch, known.replicas[0].id), (Epoch { bounds: 2, membership: 7 }, ReplicaId(107)));
+    assert_eq!(
+        (known.epoch, known.replicas[0].id),
+        (
+            Epoch {
+                bounds: 2,
+                membership: 7
+            },
+            ReplicaId(107)
+        )
+    );
     assert_eq!(known.span.end(), &Bytes::from_static(b"m"));
 }
 
 #[test]
 fn a_merged_range_does_not_come_back() {
-    let (left, right, merged) = (range(1, "a", "m", 2, 1), range(2, "m", "z", 4, 5), range(1, "a", "z", 5, 1));
+    let (left, right, merged) = (
+        range(1, "a", "m", 2, 1),
+        range(2, "m", "z", 4, 5),
+        range(1, "a", "z", 5, 1),
+    );
     let mut map = map(&[left, right.clone()]);
     assert_eq!(map.observe(&merged).gone, [RangeId(2)]);
     assert_eq!(map.observe(&right), Learned::default());
@@ -110,7 +140,11 @@ struct Cluster {
 impl Cluster {
     fn live(events: &[Event]) -> Self {
         let first = range(1, "", "", 1, 1);
-        let mut cluster = Self { now: vec![first.clone()], ever: vec![first], next: 2 };
+        let mut cluster = Self {
+            now: vec![first.clone()],
+            ever: vec![first],
+            next: 2,
+        };
         for event in events {
             cluster.apply(event);
             cluster.ever.extend(cluster.now.clone());
@@ -123,12 +157,17 @@ impl Cluster {
         match event {
             Event::Split { which, at } => {
                 let i = which.index(count);
-                let Some((left, right)) = self.now[i].span.split_at(&Key::new(vec![*at]).unwrap()) else { return };
+                let Some((left, right)) = self.now[i].span.split_at(&Key::new(vec![*at]).unwrap()) else {
+                    return;
+                };
                 let mut born = self.now[i].clone();
                 self.now[i].span = left;
                 self.now[i].epoch.bounds += 1;
                 (born.id, born.span) = (RangeId(self.next), right);
-                born.epoch = Epoch { bounds: self.now[i].epoch.bounds, membership: 5 };
+                born.epoch = Epoch {
+                    bounds: self.now[i].epoch.bounds,
+                    membership: 5,
+                };
                 self.next += 1;
                 self.now.insert(i + 1, born);
             }

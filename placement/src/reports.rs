@@ -58,7 +58,10 @@ pub struct Accepted {
 impl Reports {
     /// Takes a heartbeat.
     pub fn accept(&mut self, heartbeat: &Heartbeat, now: Millis) -> Accepted {
-        let known = self.stores.get(&heartbeat.store).filter(|known| known.incarnation == heartbeat.incarnation);
+        let known = self
+            .stores
+            .get(&heartbeat.store)
+            .filter(|known| known.incarnation == heartbeat.incarnation);
         let expected = known.map(|known| known.sequence + 1);
         let mut accepted = Accepted::default();
         if known.is_some_and(|known| heartbeat.sequence <= known.sequence) {
@@ -81,17 +84,29 @@ impl Reports {
         for gone in &heartbeat.gone {
             store.replicas.remove(gone);
         }
-        store.replicas.extend(heartbeat.replicas.iter().map(|report| (report.replica, report.clone())));
+        store.replicas.extend(
+            heartbeat
+                .replicas
+                .iter()
+                .map(|report| (report.replica, report.clone())),
+        );
 
         let unclaimed = before.into_iter().chain(led_by_gone).map(|range| (range, None));
         let mut claims: BTreeMap<RangeId, Option<Leader>> = unclaimed.collect();
         for report in &heartbeat.replicas {
             let claim = claims.entry(report.descriptor.id).or_default();
-            let leads = report.leading.is_some().then(|| Leader { store: heartbeat.store, replica: report.replica, term: report.term });
-            *claim = leads.or(*claim);
+            if report.leading.is_some() {
+                *claim = Some(Leader {
+                    store: heartbeat.store,
+                    replica: report.replica,
+                    term: report.term,
+                });
+            }
         }
         for (range, claim) in claims {
-            accepted.leaders.extend(self.elect(range, heartbeat.store, claim).then_some(range));
+            accepted
+                .leaders
+                .extend(self.elect(range, heartbeat.store, claim).then_some(range));
         }
         accepted
     }
@@ -102,14 +117,21 @@ impl Reports {
             return Vec::new();
         }
         self.stores.remove(&heartbeat.store);
-        self.leaders.iter().filter(|(_, leader)| leader.store == heartbeat.store).map(|(range, _)| *range).collect()
+        self.leaders
+            .iter()
+            .filter(|(_, leader)| leader.store == heartbeat.store)
+            .map(|(range, _)| *range)
+            .collect()
     }
 
     fn led_by(&self, store: StoreId, replicas: &[ReplicaId]) -> Vec<RangeId> {
         if replicas.is_empty() {
             return Vec::new();
         }
-        let led = self.leaders.iter().filter(|(_, leader)| leader.store == store && replicas.contains(&leader.replica));
+        let led = self
+            .leaders
+            .iter()
+            .filter(|(_, leader)| leader.store == store && replicas.contains(&leader.replica));
         led.map(|(range, _)| *range).collect()
     }
 
@@ -147,7 +169,8 @@ impl Reports {
 
     /// Whether a store certainly lacks a replica.
     pub fn lacks(&self, store: StoreId, replica: ReplicaId) -> bool {
-        self.store(store).is_some_and(|report| report.complete && !report.replicas.contains_key(&replica))
+        self.store(store)
+            .is_some_and(|report| report.complete && !report.replicas.contains_key(&replica))
     }
 
     /// What a store says of a replica.
@@ -168,7 +191,11 @@ impl Reports {
 
     /// How far a replica is behind, by its leader's word.
     pub fn progress(&self, range: RangeId, replica: ReplicaId) -> Option<PeerProgress> {
-        self.leading(range)?.peers.iter().find(|peer| peer.replica == replica).copied()
+        self.leading(range)?
+            .peers
+            .iter()
+            .find(|peer| peer.replica == replica)
+            .copied()
     }
 
     /// How many ranges each store leads.

@@ -7,15 +7,43 @@ const S1: StoreId = StoreId(1);
 const S2: StoreId = StoreId(2);
 
 fn report(replica: u64, range: u64, term: u64, leads: bool) -> ReplicaReport {
-    let descriptor =
-        Descriptor { id: RangeId(range), span: Span::everything(), epoch: Epoch::default(), replicas: Vec::new() };
-    let leading =
-        Leading { size_bytes: 0, keys: 0, reads_per_second: 0.0, writes_per_second: 0.0, peers: Vec::new() };
-    ReplicaReport { replica: ReplicaId(replica), descriptor, term, leading: leads.then_some(leading) }
+    let descriptor = Descriptor {
+        id: RangeId(range),
+        span: Span::everything(),
+        epoch: Epoch::default(),
+        replicas: Vec::new(),
+    };
+    let leading = Leading {
+        size_bytes: 0,
+        keys: 0,
+        reads_per_second: 0.0,
+        writes_per_second: 0.0,
+        peers: Vec::new(),
+    };
+    ReplicaReport {
+        replica: ReplicaId(replica),
+        descriptor,
+        term,
+        leading: leads.then_some(leading),
+    }
 }
 
-fn beat(store: StoreId, incarnation: u64, sequence: u64, full: bool, replicas: Vec<ReplicaReport>) -> Heartbeat {
-    Heartbeat { store, incarnation, sequence, full, capacity: Capacity::default(), replicas, gone: Vec::new() }
+fn beat(
+    store: StoreId,
+    incarnation: u64,
+    sequence: u64,
+    full: bool,
+    replicas: Vec<ReplicaReport>,
+) -> Heartbeat {
+    Heartbeat {
+        store,
+        incarnation,
+        sequence,
+        full,
+        capacity: Capacity::default(),
+        replicas,
+        gone: Vec::new(),
+    }
 }
 
 fn leader(reports: &Reports, range: u64) -> Option<u64> {
@@ -25,13 +53,29 @@ fn leader(reports: &Reports, range: u64) -> Option<u64> {
 #[test]
 fn a_missed_heartbeat_is_noticed_and_a_full_one_mends_it() {
     let mut reports = Reports::default();
-    assert!(reports.accept(&beat(S1, 1, 5, false, vec![report(1, 1, 1, true)]), 0).want_full, "never a full one");
+    assert!(
+        reports
+            .accept(&beat(S1, 1, 5, false, vec![report(1, 1, 1, true)]), 0)
+            .want_full,
+        "never a full one"
+    );
     assert!(!reports.lacks(S1, ReplicaId(9)));
-    assert!(!reports.accept(&beat(S1, 1, 6, true, vec![report(1, 1, 1, true)]), 0).want_full);
+    assert!(
+        !reports
+            .accept(&beat(S1, 1, 6, true, vec![report(1, 1, 1, true)]), 0)
+            .want_full
+    );
     assert!(reports.lacks(S1, ReplicaId(9)));
-    assert!(!reports.accept(&beat(S1, 1, 7, false, vec![report(2, 2, 1, false)]), 0).want_full);
+    assert!(
+        !reports
+            .accept(&beat(S1, 1, 7, false, vec![report(2, 2, 1, false)]), 0)
+            .want_full
+    );
     assert!(reports.has(S1, ReplicaId(1)) && reports.has(S1, ReplicaId(2)));
-    assert!(reports.accept(&beat(S1, 1, 9, false, vec![]), 0).want_full, "8 is missing");
+    assert!(
+        reports.accept(&beat(S1, 1, 9, false, vec![]), 0).want_full,
+        "8 is missing"
+    );
     assert!(!reports.lacks(S1, ReplicaId(9)), "it may have been in 8");
     assert!(!reports.accept(&beat(S1, 1, 10, true, vec![]), 0).want_full);
     assert!(reports.lacks(S1, ReplicaId(1)), "a full one says everything");
@@ -49,9 +93,21 @@ fn an_overtaken_heartbeat_changes_nothing() {
 #[test]
 fn a_restarted_store_begins_anew() {
     let mut reports = Reports::default();
-    reports.accept(&beat(S1, 1, 8, true, vec![report(1, 1, 1, true), report(2, 2, 1, false)]), 0);
+    reports.accept(
+        &beat(
+            S1,
+            1,
+            8,
+            true,
+            vec![report(1, 1, 1, true), report(2, 2, 1, false)],
+        ),
+        0,
+    );
     let restarted = reports.accept(&beat(S1, 2, 1, true, vec![report(2, 2, 1, false)]), 0);
-    assert_eq!((restarted.want_full, restarted.leaders), (false, vec![RangeId(1)]));
+    assert_eq!(
+        (restarted.want_full, restarted.leaders),
+        (false, vec![RangeId(1)])
+    );
     assert!(reports.lacks(S1, ReplicaId(1)));
     assert_eq!(leader(&reports, 1), None);
 }
@@ -64,10 +120,25 @@ fn of_two_that_claim_to_lead_the_higher_term_is_right() {
     assert_eq!(newer.leaders, [RangeId(1)]);
     assert_eq!(leader(&reports, 1), Some(2));
     // The old leader does not know yet, then learns.
-    assert_eq!(reports.accept(&beat(S1, 1, 2, true, vec![report(1, 1, 3, true)]), 0).leaders, []);
-    assert_eq!(reports.accept(&beat(S1, 1, 3, false, vec![report(1, 1, 4, false)]), 0).leaders, []);
+    assert_eq!(
+        reports
+            .accept(&beat(S1, 1, 2, true, vec![report(1, 1, 3, true)]), 0)
+            .leaders,
+        []
+    );
+    assert_eq!(
+        reports
+            .accept(&beat(S1, 1, 3, false, vec![report(1, 1, 4, false)]), 0)
+            .leaders,
+        []
+    );
     assert_eq!(leader(&reports, 1), Some(2));
-    assert_eq!(reports.accept(&beat(S2, 1, 2, false, vec![report(2, 1, 4, false)]), 0).leaders, [RangeId(1)]);
+    assert_eq!(
+        reports
+            .accept(&beat(S2, 1, 2, false, vec![report(2, 1, 4, false)]), 0)
+            .leaders,
+        [RangeId(1)]
+    );
     assert_eq!(leader(&reports, 1), None);
 }
 
@@ -75,7 +146,10 @@ fn of_two_that_claim_to_lead_the_higher_term_is_right() {
 fn a_leader_whose_replica_is_gone_leads_no_more() {
     let mut reports = Reports::default();
     reports.accept(&beat(S1, 1, 1, true, vec![report(1, 1, 3, true)]), 0);
-    let gone = Heartbeat { gone: vec![ReplicaId(1)], ..beat(S1, 1, 2, false, vec![]) };
+    let gone = Heartbeat {
+        gone: vec![ReplicaId(1)],
+        ..beat(S1, 1, 2, false, vec![])
+    };
     assert_eq!(reports.accept(&gone, 0).leaders, [RangeId(1)]);
     assert_eq!(leader(&reports, 1), None);
     assert!(reports.lacks(S1, ReplicaId(1)));

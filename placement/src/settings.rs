@@ -48,7 +48,10 @@ impl Default for Settings {
             store_replace_after_ms: 600_000,
             max_operators: 64,
             max_operators_per_store: 8,
-            schedulers: Schedulers { repair: true, split: true },
+            schedulers: Schedulers {
+                repair: true,
+                split: true,
+            },
         }
     }
 }
@@ -91,18 +94,53 @@ impl Settings {
     /// # Errors
     /// The first setting that is out of them.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let check = |holds: bool, name, expected| if holds { Ok(()) } else { Err(Invalid::OutOfBounds { name, expected }) };
-        check((1..=7).contains(&self.replication_factor), "replication_factor", "1 to 7")?;
-        check((1 << 20..=1 << 40).contains(&self.split_bytes), "split_bytes", "1 MiB to 1 TiB")?;
-        check((100..=60_000).contains(&self.heartbeat_interval_ms), "heartbeat_interval_ms", "100 to 60,000")?;
+        let check = |holds: bool, name, expected| {
+            if holds {
+                Ok(())
+            } else {
+                Err(Invalid::OutOfBounds { name, expected })
+            }
+        };
+        check(
+            (1..=7).contains(&self.replication_factor),
+            "replication_factor",
+            "1 to 7",
+        )?;
+        check(
+            (1 << 20..=1 << 40).contains(&self.split_bytes),
+            "split_bytes",
+            "1 MiB to 1 TiB",
+        )?;
+        check(
+            (100..=60_000).contains(&self.heartbeat_interval_ms),
+            "heartbeat_interval_ms",
+            "100 to 60,000",
+        )?;
         let beats = self.store_suspect_after_ms / 2 >= self.heartbeat_interval_ms;
-        check(beats, "store_suspect_after_ms", "at least twice heartbeat_interval_ms")?;
+        check(
+            beats,
+            "store_suspect_after_ms",
+            "at least twice heartbeat_interval_ms",
+        )?;
         let later = self.store_down_after_ms > self.store_suspect_after_ms;
         check(later, "store_down_after_ms", "longer than store_suspect_after_ms")?;
-        let later = self.store_replace_after_ms >= self.store_down_after_ms && self.store_replace_after_ms <= MAX_TIME_MS;
-        check(later, "store_replace_after_ms", "at least store_down_after_ms and at most 30 days")?;
-        check((1..=10_000).contains(&self.max_operators), "max_operators", "1 to 10,000")?;
-        check((1..=1_000).contains(&self.max_operators_per_store), "max_operators_per_store", "1 to 1,000")
+        let later = self.store_replace_after_ms >= self.store_down_after_ms
+            && self.store_replace_after_ms <= MAX_TIME_MS;
+        check(
+            later,
+            "store_replace_after_ms",
+            "at least store_down_after_ms and at most 30 days",
+        )?;
+        check(
+            (1..=10_000).contains(&self.max_operators),
+            "max_operators",
+            "1 to 10,000",
+        )?;
+        check(
+            (1..=1_000).contains(&self.max_operators_per_store),
+            "max_operators_per_store",
+            "1 to 1,000",
+        )
     }
 }
 
@@ -133,20 +171,43 @@ mod tests {
 
     #[test]
     fn a_patch_changes_what_it_names() {
-        let patched = Settings::default().patched(&json!({"replication_factor": 5, "schedulers": {"repair": false}})).unwrap();
+        let patched = Settings::default()
+            .patched(&json!({"replication_factor": 5, "schedulers": {"repair": false}}))
+            .unwrap();
         assert_eq!(patched.replication_factor, 5);
-        assert_eq!(patched.schedulers, Schedulers { repair: false, split: true });
+        assert_eq!(
+            patched.schedulers,
+            Schedulers {
+                repair: false,
+                split: true
+            }
+        );
         assert_eq!(patched.split_bytes, Settings::default().split_bytes);
     }
 
     #[test]
     fn unknown_names_wrong_types_and_bad_values_are_refused() {
         let patch = |patch: Value| Settings::default().patched(&patch);
-        assert!(matches!(patch(json!({"replication_facto": 5})), Err(Invalid::Malformed(_))));
-        assert!(matches!(patch(json!({"schedulers": {"nothing": true}})), Err(Invalid::Malformed(_))));
-        assert!(matches!(patch(json!({"split_bytes": "many"})), Err(Invalid::Malformed(_))));
+        assert!(matches!(
+            patch(json!({"replication_facto": 5})),
+            Err(Invalid::Malformed(_))
+        ));
+        assert!(matches!(
+            patch(json!({"schedulers": {"nothing": true}})),
+            Err(Invalid::Malformed(_))
+        ));
+        assert!(matches!(
+            patch(json!({"split_bytes": "many"})),
+            Err(Invalid::Malformed(_))
+        ));
         assert!(matches!(patch(json!([1])), Err(Invalid::Malformed(_))));
-        assert!(matches!(patch(json!({"replication_factor": 0})), Err(Invalid::OutOfBounds { .. })));
-        assert!(matches!(patch(json!({"store_down_after_ms": 1})), Err(Invalid::OutOfBounds { .. })));
+        assert!(matches!(
+            patch(json!({"replication_factor": 0})),
+            Err(Invalid::OutOfBounds { .. })
+        ));
+        assert!(matches!(
+            patch(json!({"store_down_after_ms": 1})),
+            Err(Invalid::OutOfBounds { .. })
+        ));
     }
 }

@@ -106,7 +106,11 @@ impl Default for State {
             operators: Operators::default(),
             settings: Settings::default(),
             settings_version: 0,
-            next: Counters { store: 1, range_or_replica: 1, operator: 1 },
+            next: Counters {
+                store: 1,
+                range_or_replica: 1,
+                operator: 1,
+            },
         }
     }
 }
@@ -128,7 +132,9 @@ pub enum Inconsistency {
 impl State {
     /// The stores that have not left.
     pub fn present_stores(&self) -> impl Iterator<Item = &Store> {
-        self.stores.values().filter(|store| store.intent != StoreIntent::Removed)
+        self.stores
+            .values()
+            .filter(|store| store.intent != StoreIntent::Removed)
     }
 
     /// Voters that a range should have: the replication factor, or as many as there are stores for them.
@@ -140,7 +146,8 @@ impl State {
     /// Whether no operator that could still make this replica a member of its range is, or will be, under way. Ids are
     /// minted when an operator starts, so one that was minted and is in no running plan is in no plan ever again.
     pub fn is_out_of_plans(&self, replica: ReplicaId) -> bool {
-        replica.0 < self.next.range_or_replica && !self.operators.running().any(|operator| operator.names(replica))
+        replica.0 < self.next.range_or_replica
+            && !self.operators.running().any(|operator| operator.names(replica))
     }
 
     /// Checks the invariants.
@@ -151,7 +158,13 @@ impl State {
         self.map.validate()?;
         self.validate_counters()?;
         let mut once = BTreeSet::new();
-        let mut check = |what: String| if once.insert(what.clone()) { Ok(()) } else { Err(Inconsistency::Twice(what)) };
+        let mut check = |what: String| {
+            if once.insert(what.clone()) {
+                Ok(())
+            } else {
+                Err(Inconsistency::Twice(what))
+            }
+        };
         for store in self.present_stores() {
             check(format!("store name {}", store.name))?;
             check(format!("store directory {}", store.directory))?;
@@ -167,18 +180,33 @@ impl State {
     }
 
     fn validate_counters(&self) -> Result<(), Inconsistency> {
-        let check = |fine: bool, what: String| if fine { Ok(()) } else { Err(Inconsistency::NeverMinted(what)) };
+        let check = |fine: bool, what: String| {
+            if fine {
+                Ok(())
+            } else {
+                Err(Inconsistency::NeverMinted(what))
+            }
+        };
         for id in self.stores.keys() {
             check(id.0 < self.next.store, format!("store {id}"))?;
         }
         for range in self.map.iter() {
-            check(range.id.0 < self.next.range_or_replica, format!("range {}", range.id))?;
+            check(
+                range.id.0 < self.next.range_or_replica,
+                format!("range {}", range.id),
+            )?;
             for replica in &range.replicas {
-                check(replica.id.0 < self.next.range_or_replica, format!("replica {}", replica.id))?;
+                check(
+                    replica.id.0 < self.next.range_or_replica,
+                    format!("replica {}", replica.id),
+                )?;
             }
         }
         for operator in self.operators.running() {
-            check(operator.id.0 < self.next.operator, format!("operator {}", operator.id))?;
+            check(
+                operator.id.0 < self.next.operator,
+                format!("operator {}", operator.id),
+            )?;
         }
         Ok(())
     }

@@ -2,12 +2,14 @@
 //!
 //! Decisions are functions of a [`View`]: schedulers, the judging of operators, corrections.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::PeerProgress;
 use holdfast_common::range::{Descriptor, Role};
 
+use crate::operator::Operator;
 use crate::reports::{Leader, Reports};
 use crate::state::{State, Store, StoreIntent};
 
@@ -42,7 +44,13 @@ pub enum RangeHealth {
 
 impl RangeHealth {
     /// Every one, so that metrics exist from the start.
-    pub const ALL: [Self; 5] = [Self::Ok, Self::Over, Self::Under, Self::DownReplica, Self::NoLeader];
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Over,
+        Self::Under,
+        Self::DownReplica,
+        Self::NoLeader,
+    ];
 
     /// Its name, in the admin API and in metrics.
     pub fn name(self) -> &'static str {
@@ -66,29 +74,33 @@ pub struct View<'a> {
     pub now: Millis,
     /// When this member began to lead: nobody can have been heard of before.
     pub since: Millis,
-    busy: HashSet<RangeId>,
-    replicas: BTreeMap<StoreId, usize>,
-    moving: BTreeMap<StoreId, usize>,
+    /// Counted when first asked for: most views are looked at for one operator or one store.
+    busy: OnceCell<HashSet<RangeId>>,
+    replicas: OnceCell<BTreeMap<StoreId, usize>>,
+    moving: OnceCell<BTreeMap<StoreId, usize>>,
 }
 
 impl<'a> View<'a> {
     /// A view at `now` by the member that leads since `since`.
     pub fn new(state: &'a State, reports: &'a Reports, now: Millis, since: Millis) -> Self {
-        let busy = state.operators.running().map(|operator| operator.range()).collect();
-        let mut replicas: BTreeMap<StoreId, usize> = BTreeMap::new();
-        for replica in state.map.iter().flat_map(|range| &range.replicas) {
-            *replicas.entry(replica.store).or_default() += 1;
+        let (busy, replicas, moving) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self {
+            state,
+            reports,
+            now,
+            since,
+            busy,
+            replicas,
+            moving,
         }
-        let mut moving: BTreeMap<StoreId, usize> = BTreeMap::new();
-        for store in state.operators.running().flat_map(|operator| operator.stores().collect::<Vec<_>>()) {
-            *moving.entry(store).or_default() += 1;
-        }
-        Self { state, reports, now, since, busy, replicas, moving }
     }
 
     /// How long a store has been silent, milliseconds, counted from this member's leadership at the most.
     pub fn silence(&self, store: StoreId) -> Millis {
-        let heard = self.reports.store(store).map_or(self.since, |report| report.heard);
+        let heard = self
+            .reports
+            .store(store)
+            .map_or(self.since, |report| report.heard);
         self.now.saturating_sub(heard)
     }
 
@@ -108,13 +120,16 @@ impl<'a> View<'a> {
     /// Whether every store has said everything, or is overdue: before, a new leading member decides nothing.
     pub fn is_settled(&self) -> bool {
         self.state.present_stores().all(|store| {
-            self.health(store.id) == Health::Down || self.reports.store(store.id).is_some_and(|report| report.complete)
+            self.health(store.id) == Health::Down
+                || self.reports.store(store.id).is_some_and(|report| report.complete)
         })
     }
 
     /// Who leads a range, unless that store is down.
     pub fn leader(&self, range: RangeId) -> Option<&Leader> {
-        self.reports.leader(range).filter(|leader| self.health(leader.store) != Health::Down)
+        self.reports
+            .leader(range)
+            .filter(|leader| self.health(leader.store) != Health::Down)
     }
 
     /// How far a replica is behind its leader.
@@ -125,17 +140,35 @@ impl<'a> View<'a> {
 
     /// Whether an operator is under way for a range.
     pub fn is_busy(&self, range: RangeId) -> bool {
-        self.busy.contains(&range)
+        let running = || {
+            self.state
+                .operators
+                .running()
+                .map(|operator| operator.range())
+                .collect()
+        };
+        self.busy.get_or_init(running).contains(&range)
     }
 
     /// Replicas on a store, those on their way counted.
     pub fn replicas_on(&self, store: StoreId) -> usize {
-        self.replicas.get(&store).copied().unwrap_or(0) + self.moving_on(store)
+        let all = || {
+            self.state
+                .map
+                .iter()
+                .flat_map(|range| &range.replicas)
+                .map(|replica| replica.store)
+        };
+        let replicas = self.replicas.get_or_init(|| counted(all()));
+        replicas.get(&store).copied().unwrap_or(0) + self.moving_on(store)
     }
 
     /// Operators under way that move data to or from a store.
     pub fn moving_on(&self, store: StoreId) -> usize {
-        self.moving.get(&store).copied().unwrap_or(0)
+        let moving = self
+            .moving
+            .get_or_init(|| counted(self.state.operators.running().flat_map(Operator::stores)));
+        moving.get(&store).copied().unwrap_or(0)
     }
 
     /// The stores that a new replica of `range` could go to.
@@ -150,22 +183,33 @@ impl<'a> View<'a> {
 
     /// Whether a store has room for one more replica of a range, with something to spare.
     fn has_room(&self, store: StoreId, range: RangeId) -> bool {
-        let Some(report) = self.reports.store(store) else { return false };
-        let size = self.reports.leading(range).map_or(0, |leading| leading.size_bytes);
+        let Some(report) = self.reports.store(store) else {
+            return false;
+        };
+        let size = self
+            .reports
+            .leading(range)
+            .map_or(0, |leading| leading.size_bytes);
         let spare = report.capacity.total / 20;
         report.capacity.total == 0 || report.capacity.available > spare.saturating_add(size.saturating_mul(2))
     }
 
     /// How a range is.
     pub fn range_health(&self, range: &Descriptor) -> RangeHealth {
-        let voters = range.replicas.iter().filter(|replica| replica.role == Role::Voter);
+        let voters = range
+            .replicas
+            .iter()
+            .filter(|replica| replica.role == Role::Voter);
         let wanted = self.state.wanted_voters();
         let count = voters.clone().count();
         if self.leader(range.id).is_none() {
             RangeHealth::NoLeader
         } else if count < wanted {
             RangeHealth::Under
-        } else if voters.clone().any(|voter| self.health(voter.store) == Health::Down) {
+        } else if voters
+            .clone()
+            .any(|voter| self.health(voter.store) == Health::Down)
+        {
             RangeHealth::DownReplica
         } else if count > wanted {
             RangeHealth::Over
@@ -176,7 +220,21 @@ impl<'a> View<'a> {
 
     /// Whether a range has fewer voters on stores that are not down than it should have.
     pub fn is_under_replicated(&self, range: &Descriptor) -> bool {
-        let voters = range.replicas.iter().filter(|replica| replica.role == Role::Voter);
-        voters.filter(|voter| self.health(voter.store) != Health::Down).count() < self.state.wanted_voters()
+        let voters = range
+            .replicas
+            .iter()
+            .filter(|replica| replica.role == Role::Voter);
+        voters
+            .filter(|voter| self.health(voter.store) != Health::Down)
+            .count()
+            < self.state.wanted_voters()
     }
+}
+
+fn counted(stores: impl Iterator<Item = StoreId>) -> BTreeMap<StoreId, usize> {
+    let mut counts = BTreeMap::new();
+    for store in stores {
+        *counts.entry(store).or_default() += 1;
+    }
+    counts
 }

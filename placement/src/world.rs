@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use holdfast_common::ids::{ClusterId, MemberId, OperatorId, RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
-use holdfast_common::proto::placement::{Capacity, Heartbeat, Leading, PeerProgress, Register, ReplicaReport, Step};
+use holdfast_common::proto::placement::{
+    Capacity, Heartbeat, Leading, PeerProgress, Register, ReplicaReport, Step,
+};
 use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 
 use crate::command::{Changes, Command, Outcome};
@@ -23,11 +25,18 @@ pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) reports: Reports,
     pub(crate) now: Millis,
+    /// What the stores really have.
+    pub(crate) stores: Stores,
+    sequence: u64,
+}
+
+/// Stores that do as they are told, all in one place.
+#[derive(Default)]
+pub(crate) struct Stores {
     /// The truth about each range, and who leads it.
     pub(crate) ranges: BTreeMap<RangeId, Truth>,
     /// Replicas on each store; a store that is not here is silent.
-    pub(crate) stores: BTreeMap<StoreId, BTreeMap<ReplicaId, RangeId>>,
-    sequence: u64,
+    pub(crate) holds: BTreeMap<StoreId, BTreeMap<ReplicaId, RangeId>>,
 }
 
 /// The truth about a range.
@@ -43,13 +52,25 @@ pub(crate) struct Truth {
 impl World {
     /// A cluster of `stores` stores, one in each of the zones given, and one range on the first, led there.
     pub(crate) fn new(zones: &[&str]) -> Self {
-        let mut world = Self { now: BEGAN, ..Self::default() };
-        let founder = Member { name: "p".into(), directory: 1, rpc_address: "p:1".into(), http_address: "p:2".into() };
-        world.apply(Command::Found { cluster: ClusterId(7), number: MemberId(1), founder });
+        let mut world = Self {
+            now: BEGAN,
+            ..Self::default()
+        };
+        let founder = Member {
+            name: "p".into(),
+            directory: 1,
+            rpc_address: "p:1".into(),
+            http_address: "p:2".into(),
+        };
+        world.apply(Command::Found {
+            cluster: ClusterId(7),
+            number: MemberId(1),
+            founder,
+        });
         for (i, zone) in zones.iter().enumerate() {
             let store = register(i as u64 + 1, zone);
             world.apply(Command::Register { store, now_ms: 0 });
-            world.stores.insert(StoreId(i as u64 + 1), BTreeMap::new());
+            world.stores.holds.insert(StoreId(i as u64 + 1), BTreeMap::new());
         }
         world.heartbeats();
         world.run();
@@ -67,7 +88,12 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, range: u64, kind: Kind) -> Result<OperatorId, Refusal> {
-        let intent = Intent { range: RangeId(range), kind, source: "test".into(), why: "the test wants it".into() };
+        let intent = Intent {
+            range: RangeId(range),
+            kind,
+            source: "test".into(),
+            why: "the test wants it".into(),
+        };
         match self.apply(Command::Start { intent, now_ms: 0 }) {
             Outcome::Started(started) => started,
             other => panic!("{other:?}"),
@@ -91,44 +117,21 @@ impl World {
     pub(crate) fn heartbeats(&mut self) {
         self.now += 1_000;
         self.sequence += 1;
-        let beats: Vec<Heartbeat> = self.stores.keys().map(|store| self.heartbeat(*store)).collect();
+        let beats: Vec<Heartbeat> = self
+            .stores
+            .holds
+            .keys()
+            .map(|store| self.stores.heartbeat(*store, store.0, self.sequence))
+            .collect();
         for beat in beats {
             self.reports.accept(&beat, self.now);
-            let seen = beat.replicas.iter().map(|report| report.descriptor.clone()).collect();
+            let seen = beat
+                .replicas
+                .iter()
+                .map(|report| report.descriptor.clone())
+                .collect();
             self.apply(Command::Observe(seen));
         }
-    }
-
-    fn heartbeat(&self, store: StoreId) -> Heartbeat {
-        let replicas = self.stores[&store].iter().map(|(replica, range)| self.report(*replica, *range)).collect();
-        let capacity = Capacity { total: 1000 << 30, used: 0, available: 1000 << 30 };
-        Heartbeat { store, incarnation: store.0, sequence: self.sequence, full: true, capacity, replicas, gone: Vec::new() }
-    }
-
-    fn report(&self, replica: ReplicaId, range: RangeId) -> ReplicaReport {
-        let truth = &self.ranges[&range];
-        let mut descriptor = truth.descriptor.clone();
-        if descriptor.replica(replica).is_none() {
-            descriptor.replicas.clear();
-            descriptor.epoch = Epoch::default();
-        }
-        let leading = (truth.leader == Some(replica)).then(|| Leading {
-            size_bytes: truth.size_bytes,
-            keys: 0,
-            reads_per_second: 0.0,
-            writes_per_second: 0.0,
-            peers: self.peers(truth, replica),
-        });
-        ReplicaReport { replica, descriptor, term: 1, leading }
-    }
-
-    fn peers(&self, truth: &Truth, leader: ReplicaId) -> Vec<PeerProgress> {
-        let others = truth.descriptor.replicas.iter().filter(|replica| replica.id != leader);
-        let progress = |peer: &Replica| {
-            let live = self.stores.get(&peer.store).is_some_and(|store| store.contains_key(&peer.id));
-            PeerProgress { replica: peer.id, lag_entries: live.then_some(truth.lag), live }
-        };
-        others.map(progress).collect()
     }
 
     /// One look of the leading member at every operator: what it is told to do next, and the trace of it.
@@ -136,20 +139,29 @@ impl World {
         let mut trace = Vec::new();
         let view = self.view();
         let operators: Vec<Operator> = view.state.operators.running().cloned().collect();
-        let judged: Vec<_> = operators.iter().map(|operator| (operator.clone(), judge(operator, self.now, &view))).collect();
+        let judged: Vec<_> = operators
+            .iter()
+            .map(|operator| (operator.clone(), judge(operator, self.now, &view)))
+            .collect();
         for (operator, verdict) in judged {
             let (id, now_ms) = (operator.id, 0);
             match verdict {
                 Verdict::Wait => {}
-                Verdict::Advance => drop(self.apply(Command::Advance { id, step: operator.current, now_ms })),
+                Verdict::Advance => drop(self.apply(Command::Advance {
+                    id,
+                    step: operator.current,
+                    now_ms,
+                })),
                 Verdict::End(status) => drop(self.apply(Command::End { id, status, now_ms })),
             }
         }
         for operator in self.state.operators.running().cloned().collect::<Vec<_>>() {
-            let due = operator.action().and_then(|action| action.due(operator.range(), &self.view()));
+            let due = operator
+                .action()
+                .and_then(|action| action.due(operator.range(), &self.view()));
             if let Some((store, step)) = due {
                 trace.push(format!("store {store}: {}", shown(&step)));
-                self.obey(store, step);
+                self.stores.obey(store, step);
             }
         }
         trace
@@ -171,17 +183,105 @@ impl World {
         }
         trace
     }
+}
+
+impl Stores {
+    /// Everything that a store has.
+    pub(crate) fn heartbeat(&self, store: StoreId, incarnation: u64, sequence: u64) -> Heartbeat {
+        let replicas = self.holds[&store]
+            .iter()
+            .map(|(replica, range)| self.report(*replica, *range))
+            .collect();
+        let capacity = Capacity {
+            total: 1000 << 30,
+            used: 0,
+            available: 1000 << 30,
+        };
+        Heartbeat {
+            store,
+            incarnation,
+            sequence,
+            full: true,
+            capacity,
+            replicas,
+            gone: Vec::new(),
+        }
+    }
+
+    fn report(&self, replica: ReplicaId, range: RangeId) -> ReplicaReport {
+        let truth = &self.ranges[&range];
+        let mut descriptor = truth.descriptor.clone();
+        if descriptor.replica(replica).is_none() {
+            descriptor.replicas.clear();
+            descriptor.epoch = Epoch::default();
+        }
+        let leading = (truth.leader == Some(replica)).then(|| Leading {
+            size_bytes: truth.size_bytes,
+            keys: 0,
+            reads_per_second: 0.0,
+            writes_per_second: 0.0,
+            peers: self.peers(truth, replica),
+        });
+        ReplicaReport {
+            replica,
+            descriptor,
+            term: 1,
+            leading,
+        }
+    }
+
+    fn peers(&self, truth: &Truth, leader: ReplicaId) -> Vec<PeerProgress> {
+        let others = truth
+            .descriptor
+            .replicas
+            .iter()
+            .filter(|replica| replica.id != leader);
+        let progress = |peer: &Replica| {
+            let live = self
+                .holds
+                .get(&peer.store)
+                .is_some_and(|store| store.contains_key(&peer.id));
+            PeerProgress {
+                replica: peer.id,
+                lag_entries: live.then_some(truth.lag),
+                live,
+            }
+        };
+        others.map(progress).collect()
+    }
 
     /// A store does as it is told, unless it is silent.
     pub(crate) fn obey(&mut self, store: StoreId, step: Step) {
-        let Some(replicas) = self.stores.get_mut(&store) else { return };
+        let Some(replicas) = self.holds.get_mut(&store) else {
+            return;
+        };
         match step {
             Step::CreateFirst { range, replica } => {
                 replicas.insert(replica, range);
-                let replica = Replica { id: replica, store, role: Role::Voter };
-                let epoch = Epoch { bounds: 1, membership: 1 };
-                let descriptor = Descriptor { id: range, span: Span::everything(), epoch, replicas: vec![replica] };
-                self.ranges.insert(range, Truth { descriptor, leader: Some(replica.id), size_bytes: 0, lag: 0 });
+                let replica = Replica {
+                    id: replica,
+                    store,
+                    role: Role::Voter,
+                };
+                let epoch = Epoch {
+                    bounds: 1,
+                    membership: 1,
+                };
+                let descriptor = Descriptor {
+                    id: range,
+                    span: Span::everything(),
+                    epoch,
+                    replicas: vec![replica],
+                };
+                self.ranges.insert(
+                    range,
+                    Truth {
+                        descriptor,
+                        leader: Some(replica.id),
+                        size_bytes: 0,
+                        lag: 0,
+                    },
+                );
             }
             Step::CreateReplica { range, replica } => drop(replicas.insert(replica, range)),
             Step::DestroyReplica { replica, .. } => drop(replicas.remove(&replica)),
@@ -189,12 +289,25 @@ impl World {
                 members.retain(|member| member.id != replica.id);
                 members.push(replica);
             }),
-            Step::ChangeVoters { range, promote, remove } => self.change(range, |members| {
+            Step::ChangeVoters {
+                range,
+                promote,
+                remove,
+            } => self.change(range, |members| {
                 members.retain(|member| !remove.contains(&member.id));
-                members.iter_mut().filter(|member| promote.contains(&member.id)).for_each(|member| member.role = Role::Voter);
+                members
+                    .iter_mut()
+                    .filter(|member| promote.contains(&member.id))
+                    .for_each(|member| member.role = Role::Voter);
             }),
             Step::TransferLeader { range, to } => self.truth(range).leader = Some(to),
-            Step::Split { range, at, right, replicas, .. } => self.split(range, at, right, &replicas),
+            Step::Split {
+                range,
+                at,
+                right,
+                replicas,
+                ..
+            } => self.split(range, at, right, &replicas),
         }
     }
 
@@ -211,20 +324,40 @@ impl World {
         }
     }
 
-    fn split(&mut self, range: RangeId, at: Option<holdfast_common::key::Key>, right: RangeId, ids: &[(StoreId, ReplicaId)]) {
+    fn split(
+        &mut self,
+        range: RangeId,
+        at: Option<holdfast_common::key::Key>,
+        right: RangeId,
+        ids: &[(StoreId, ReplicaId)],
+    ) {
         let left = self.truth(range);
         let at = at.unwrap_or_else(|| holdfast_common::key::Key::new("m").unwrap());
-        let Some((left_span, right_span)) = left.descriptor.span.split_at(&at) else { return };
+        let Some((left_span, right_span)) = left.descriptor.span.split_at(&at) else {
+            return;
+        };
         left.descriptor.span = left_span;
         left.descriptor.epoch.bounds += 1;
         let mut born = left.clone();
-        let leader = left.leader.and_then(|leader| left.descriptor.replica(leader)).map(|leader| leader.store);
-        (born.descriptor.id, born.descriptor.span, born.descriptor.epoch.membership) = (right, right_span, 5);
+        let leader = left
+            .leader
+            .and_then(|leader| left.descriptor.replica(leader))
+            .map(|leader| leader.store);
+        (
+            born.descriptor.id,
+            born.descriptor.span,
+            born.descriptor.epoch.membership,
+        ) = (right, right_span, 5);
         for replica in &mut born.descriptor.replicas {
             replica.id = ids.iter().find(|(store, _)| *store == replica.store).unwrap().1;
-            self.stores.get_mut(&replica.store).unwrap().insert(replica.id, right);
+            self.holds
+                .get_mut(&replica.store)
+                .unwrap()
+                .insert(replica.id, right);
         }
-        born.leader = leader.and_then(|store| born.descriptor.replica_on(store)).map(|replica| replica.id);
+        born.leader = leader
+            .and_then(|store| born.descriptor.replica_on(store))
+            .map(|replica| replica.id);
         self.ranges.insert(right, born);
     }
 }
@@ -246,9 +379,14 @@ fn shown(step: &Step) -> String {
         Step::CreateFirst { range, replica } => format!("create range {range} with replica {replica}"),
         Step::CreateReplica { range, replica } => format!("create replica {replica} of range {range}"),
         Step::AddLearner { replica, .. } => format!("add learner {} on store {}", replica.id, replica.store),
-        Step::ChangeVoters { promote, remove, .. } => format!("promote {promote:?}, remove {remove:?}").replace("ReplicaId", ""),
+        Step::ChangeVoters { promote, remove, .. } => {
+            format!("promote {promote:?}, remove {remove:?}").replace("ReplicaId", "")
+        }
         Step::TransferLeader { to, .. } => format!("hand the leadership to {to}"),
-        Step::Split { at, right, .. } => format!("split off {right} at {}", at.as_ref().map_or("the middle".into(), ToString::to_string)),
+        Step::Split { at, right, .. } => format!(
+            "split off {right} at {}",
+            at.as_ref().map_or("the middle".into(), ToString::to_string)
+        ),
         Step::DestroyReplica { replica, .. } => format!("destroy replica {replica}"),
     }
 }

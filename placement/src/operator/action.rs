@@ -88,9 +88,10 @@ impl Action {
             // Another try on another store could make a second first range.
             Self::CreateFirst { .. } => None,
             Self::TransferLeader { .. } => Some(Duration::from_secs(15)),
-            Self::CreateReplica { .. } | Self::AddLearner { .. } | Self::ChangeVoters { .. } | Self::Split { .. } => {
-                Some(Duration::from_secs(60))
-            }
+            Self::CreateReplica { .. }
+            | Self::AddLearner { .. }
+            | Self::ChangeVoters { .. }
+            | Self::Split { .. } => Some(Duration::from_secs(60)),
             Self::DestroyReplica { .. } => Some(Duration::from_secs(120)),
             // A whole range travels, perhaps behind others.
             Self::CatchUp { .. } => Some(Duration::from_secs(30 * 60)),
@@ -118,16 +119,20 @@ impl Action {
         let is_voter = |id| member(id).is_some_and(|replica| replica.role == Role::Voter);
         match self {
             Self::CreateFirst { .. } => descriptor.is_some(),
-            Self::CreateReplica { replica } => member(replica.id).is_some() || view.reports.has(replica.store, replica.id),
+            Self::CreateReplica { replica } => {
+                member(replica.id).is_some() || view.reports.has(replica.store, replica.id)
+            }
             Self::AddLearner { replica } => member(replica.id).is_some(),
             Self::CatchUp { replica } => is_voter(replica.id) || is_caught_up(range, replica.id, view),
             Self::ChangeVoters { promote, remove } => {
-                promote.iter().all(|id| is_voter(*id)) && remove.iter().all(|id| member(*id).is_none())
+                promote.iter().all(|id| is_voter(*id))
+                    && remove.iter().all(|id| member(*id).is_none())
                     && descriptor.is_some_and(|descriptor| !descriptor.is_joint())
             }
             Self::TransferLeader { to } => view.leader(range).is_some_and(|leader| leader.replica == to.id),
             Self::Split { bounds, right, .. } => {
-                descriptor.is_some_and(|left| left.epoch.bounds > *bounds) && view.state.map.get(*right).is_some()
+                descriptor.is_some_and(|left| left.epoch.bounds > *bounds)
+                    && view.state.map.get(*right).is_some()
             }
             // A store that is away is told once it is back: see `corrections`.
             Self::DestroyReplica { replica } => match view.health(replica.store) {
@@ -142,19 +147,49 @@ impl Action {
     pub fn due(&self, range: RangeId, view: &View<'_>) -> Option<(StoreId, Step)> {
         let to_leader = |step| view.leader(range).map(|leader| (leader.store, step));
         match self {
-            Self::CreateFirst { replica } => {
-                Some((replica.store, Step::CreateFirst { range, replica: replica.id }))
-            }
-            Self::CreateReplica { replica } => Some((replica.store, Step::CreateReplica { range, replica: replica.id })),
-            Self::AddLearner { replica } => to_leader(Step::AddLearner { range, replica: *replica }),
+            Self::CreateFirst { replica } => Some((
+                replica.store,
+                Step::CreateFirst {
+                    range,
+                    replica: replica.id,
+                },
+            )),
+            Self::CreateReplica { replica } => Some((
+                replica.store,
+                Step::CreateReplica {
+                    range,
+                    replica: replica.id,
+                },
+            )),
+            Self::AddLearner { replica } => to_leader(Step::AddLearner {
+                range,
+                replica: *replica,
+            }),
             Self::CatchUp { .. } => None,
             Self::ChangeVoters { promote, remove } => change_voters(range, promote, remove, view),
             Self::TransferLeader { to } => to_leader(Step::TransferLeader { range, to: to.id }),
-            Self::Split { bounds, at, right, replicas } => {
+            Self::Split {
+                bounds,
+                at,
+                right,
+                replicas,
+            } => {
                 let (bounds, at, right, replicas) = (*bounds, at.clone(), *right, replicas.clone());
-                to_leader(Step::Split { range, bounds, at, right, replicas })
+                to_leader(Step::Split {
+                    range,
+                    bounds,
+                    at,
+                    right,
+                    replicas,
+                })
             }
-            Self::DestroyReplica { replica } => Some((replica.store, Step::DestroyReplica { range, replica: replica.id })),
+            Self::DestroyReplica { replica } => Some((
+                replica.store,
+                Step::DestroyReplica {
+                    range,
+                    replica: replica.id,
+                },
+            )),
         }
     }
 
@@ -175,10 +210,19 @@ impl Action {
 }
 
 /// The change itself, or, while one that is to leave leads, a transfer of the leadership to one that stays.
-pub fn change_voters(range: RangeId, promote: &[ReplicaId], remove: &[ReplicaId], view: &View<'_>) -> Option<(StoreId, Step)> {
+pub fn change_voters(
+    range: RangeId,
+    promote: &[ReplicaId],
+    remove: &[ReplicaId],
+    view: &View<'_>,
+) -> Option<(StoreId, Step)> {
     let leader = view.leader(range)?;
     if !remove.contains(&leader.replica) {
-        let step = Step::ChangeVoters { range, promote: promote.to_vec(), remove: remove.to_vec() };
+        let step = Step::ChangeVoters {
+            range,
+            promote: promote.to_vec(),
+            remove: remove.to_vec(),
+        };
         return Some((leader.store, step));
     }
     let successor = successor(view.state.map.get(range)?, remove, view)?;
@@ -187,16 +231,28 @@ pub fn change_voters(range: RangeId, promote: &[ReplicaId], remove: &[ReplicaId]
 
 /// The voter that should lead once those of `leaving` are gone: the one that lacks the least among those on healthy stores.
 fn successor(descriptor: &Descriptor, leaving: &[ReplicaId], view: &View<'_>) -> Option<ReplicaId> {
-    let staying = descriptor.replicas.iter().filter(|replica| replica.role == Role::Voter && !leaving.contains(&replica.id));
+    let staying = descriptor
+        .replicas
+        .iter()
+        .filter(|replica| replica.role == Role::Voter && !leaving.contains(&replica.id));
     let healthy = staying.filter(|replica| view.health(replica.store) == Health::Up);
     let lag = |replica: &&Replica| {
-        let progress = view.progress(descriptor.id, replica.id).filter(|progress| progress.live);
-        (progress.and_then(|progress| progress.lag_entries).unwrap_or(u64::MAX), replica.id)
+        let progress = view
+            .progress(descriptor.id, replica.id)
+            .filter(|progress| progress.live);
+        (
+            progress
+                .and_then(|progress| progress.lag_entries)
+                .unwrap_or(u64::MAX),
+            replica.id,
+        )
     };
     healthy.min_by_key(lag).map(|replica| replica.id)
 }
 
 fn is_caught_up(range: RangeId, replica: ReplicaId, view: &View<'_>) -> bool {
     let progress = view.progress(range, replica);
-    progress.is_some_and(|progress| progress.live && progress.lag_entries.is_some_and(|lag| lag <= CAUGHT_UP_ENTRIES))
+    progress.is_some_and(|progress| {
+        progress.live && progress.lag_entries.is_some_and(|lag| lag <= CAUGHT_UP_ENTRIES)
+    })
 }

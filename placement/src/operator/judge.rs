@@ -19,7 +19,9 @@ pub enum Verdict {
 /// Time is the leading member's own monotonic clock, so a wall clock that jumps ends nothing; a new leading member gives
 /// every step its full time again.
 pub fn judge(operator: &Operator, since: Millis, view: &View<'_>) -> Verdict {
-    let Some(action) = operator.action() else { return Verdict::Wait };
+    let Some(action) = operator.action() else {
+        return Verdict::Wait;
+    };
     if action.is_done(operator.range(), view) {
         return Verdict::Advance;
     }
@@ -28,9 +30,11 @@ pub fn judge(operator: &Operator, since: Millis, view: &View<'_>) -> Verdict {
     }
     let waited = view.now.saturating_sub(since);
     match action.timeout() {
-        Some(timeout) if u128::from(waited) > timeout.as_millis() => {
-            Verdict::End(Status::TimedOut(format!("{} was not done after {} s", action.name(), timeout.as_secs())))
-        }
+        Some(timeout) if u128::from(waited) > timeout.as_millis() => Verdict::End(Status::TimedOut(format!(
+            "{} was not done after {} s",
+            action.name(),
+            timeout.as_secs()
+        ))),
         _ => Verdict::Wait,
     }
 }

@@ -104,7 +104,14 @@ impl Kind {
     }
 
     /// Every name, so that metrics exist from the start.
-    pub const NAMES: [&str; 6] = ["create_first", "split", "move_replica", "add_replica", "remove_replica", "transfer_leader"];
+    pub const NAMES: [&str; 6] = [
+        "create_first",
+        "split",
+        "move_replica",
+        "add_replica",
+        "remove_replica",
+        "transfer_leader",
+    ];
 }
 
 /// Where an operator stands.
@@ -149,7 +156,9 @@ impl Status {
 impl Operator {
     /// The step being taken, while it runs.
     pub fn action(&self) -> Option<&Action> {
-        self.steps.get(self.current).filter(|_| self.status == Status::Running)
+        self.steps
+            .get(self.current)
+            .filter(|_| self.status == Status::Running)
     }
 
     /// The range that it changes.
@@ -199,7 +208,9 @@ impl Operators {
 
     /// One of either.
     pub fn get(&self, id: OperatorId) -> Option<&Operator> {
-        self.running.get(&id).or_else(|| self.ended().find(|ended| ended.id == id))
+        self.running
+            .get(&id)
+            .or_else(|| self.ended().find(|ended| ended.id == id))
     }
 
     /// The one under way for this range.
@@ -214,7 +225,13 @@ impl Operators {
 
     /// Step `step` of an operator is done; the operator ends with its last one. A repeated word changes nothing.
     pub fn advance(&mut self, id: OperatorId, step: usize, now_ms: u64) -> bool {
-        let Some(operator) = self.running.get_mut(&id).filter(|operator| operator.current == step) else { return false };
+        let Some(operator) = self
+            .running
+            .get_mut(&id)
+            .filter(|operator| operator.current == step)
+        else {
+            return false;
+        };
         operator.current += 1;
         if operator.current >= operator.steps.len() {
             return self.end(id, Status::Done, now_ms);
@@ -224,7 +241,9 @@ impl Operators {
 
     /// Ends an operator. A repeated word changes nothing.
     pub fn end(&mut self, id: OperatorId, status: Status, now_ms: u64) -> bool {
-        let Some(mut operator) = self.running.remove(&id) else { return false };
+        let Some(mut operator) = self.running.remove(&id) else {
+            return false;
+        };
         (operator.status, operator.ended_ms) = (status, Some(now_ms));
         self.ended.push_back(operator);
         if self.ended.len() > MAX_HISTORY {

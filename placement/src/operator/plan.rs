@@ -46,12 +46,18 @@ pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> R
         return Err(Refusal::RangeBusy(range, busy.id));
     }
     if let Kind::CreateFirst { on } = kind {
-        let replica = Replica { id: ReplicaId(ids.mint()), store: *on, role: Role::Voter };
+        let replica = Replica {
+            id: ReplicaId(ids.mint()),
+            store: *on,
+            role: Role::Voter,
+        };
         return Ok(vec![Action::CreateFirst { replica }]);
     }
     let descriptor = state.map.get(range).ok_or(Refusal::NoSuchRange(range))?;
     if descriptor.is_joint() {
-        return Err(conflict(format!("a change of membership of range {range} is half done and will be completed first")));
+        return Err(conflict(format!(
+            "a change of membership of range {range} is half done and will be completed first"
+        )));
     }
     match kind {
         Kind::CreateFirst { .. } => Err(conflict("the first range exists".to_owned())),
@@ -67,11 +73,23 @@ fn split(range: &Descriptor, at: Option<&Key>, ids: &mut dyn Mint) -> Result<Vec
     if let Some(key) = at
         && range.span.split_at(key).is_none()
     {
-        return Err(conflict(format!("range {} {} begins at {key} already, or does not hold it", range.id, range.span)));
+        return Err(conflict(format!(
+            "range {} {} begins at {key} already, or does not hold it",
+            range.id, range.span
+        )));
     }
     let right = RangeId(ids.mint());
-    let replicas = range.replicas.iter().map(|replica| (replica.store, ReplicaId(ids.mint()))).collect();
-    Ok(vec![Action::Split { bounds: range.epoch.bounds, at: at.cloned(), right, replicas }])
+    let replicas = range
+        .replicas
+        .iter()
+        .map(|replica| (replica.store, ReplicaId(ids.mint())))
+        .collect();
+    Ok(vec![Action::Split {
+        bounds: range.epoch.bounds,
+        at: at.cloned(),
+        right,
+        replicas,
+    }])
 }
 
 fn move_replica(
@@ -82,23 +100,43 @@ fn move_replica(
     ids: &mut dyn Mint,
 ) -> Result<Vec<Action>, Refusal> {
     state.stores.get(&from).ok_or(Refusal::NoSuchStore(from))?;
-    let old = range.replica_on(from).copied().filter(|replica| replica.role == Role::Voter);
+    let old = range
+        .replica_on(from)
+        .copied()
+        .filter(|replica| replica.role == Role::Voter);
     let old = old.ok_or_else(|| conflict(format!("range {} has no voter on store {from}", range.id)))?;
     let (new, mut steps) = bring_up(state, range, to, ids)?;
     if range.voters().count() > 1 {
-        steps.push(Action::ChangeVoters { promote: vec![new.id], remove: vec![old.id] });
+        steps.push(Action::ChangeVoters {
+            promote: vec![new.id],
+            remove: vec![old.id],
+        });
     } else {
         // The only voter can't leave before there is another to hand the leadership to.
-        steps.push(Action::ChangeVoters { promote: vec![new.id], remove: Vec::new() });
-        steps.push(Action::ChangeVoters { promote: Vec::new(), remove: vec![old.id] });
+        steps.push(Action::ChangeVoters {
+            promote: vec![new.id],
+            remove: Vec::new(),
+        });
+        steps.push(Action::ChangeVoters {
+            promote: Vec::new(),
+            remove: vec![old.id],
+        });
     }
     steps.push(Action::DestroyReplica { replica: old });
     Ok(steps)
 }
 
-fn add_replica(state: &State, range: &Descriptor, to: StoreId, ids: &mut dyn Mint) -> Result<Vec<Action>, Refusal> {
+fn add_replica(
+    state: &State,
+    range: &Descriptor,
+    to: StoreId,
+    ids: &mut dyn Mint,
+) -> Result<Vec<Action>, Refusal> {
     let (new, mut steps) = bring_up(state, range, to, ids)?;
-    steps.push(Action::ChangeVoters { promote: vec![new.id], remove: Vec::new() });
+    steps.push(Action::ChangeVoters {
+        promote: vec![new.id],
+        remove: Vec::new(),
+    });
     Ok(steps)
 }
 
@@ -111,13 +149,26 @@ fn bring_up(
 ) -> Result<(Replica, Vec<Action>), Refusal> {
     let store = state.stores.get(&to).ok_or(Refusal::NoSuchStore(to))?;
     if store.intent != StoreIntent::Active {
-        return Err(conflict(format!("store {to} takes no new replicas: it is to leave")));
+        return Err(conflict(format!(
+            "store {to} takes no new replicas: it is to leave"
+        )));
     }
     if range.replica_on(to).is_some() {
-        return Err(conflict(format!("range {} has a replica on store {to} already", range.id)));
+        return Err(conflict(format!(
+            "range {} has a replica on store {to} already",
+            range.id
+        )));
     }
-    let replica = Replica { id: ReplicaId(ids.mint()), store: to, role: Role::Learner };
-    let steps = vec![Action::CreateReplica { replica }, Action::AddLearner { replica }, Action::CatchUp { replica }];
+    let replica = Replica {
+        id: ReplicaId(ids.mint()),
+        store: to,
+        role: Role::Learner,
+    };
+    let steps = vec![
+        Action::CreateReplica { replica },
+        Action::AddLearner { replica },
+        Action::CatchUp { replica },
+    ];
     Ok((replica, steps))
 }
 
@@ -125,9 +176,18 @@ fn remove_replica(range: &Descriptor, id: ReplicaId) -> Result<Vec<Action>, Refu
     let none = || conflict(format!("range {} has no replica {id}", range.id));
     let replica = *range.replica(id).ok_or_else(none)?;
     if replica.role == Role::Voter && range.voters().count() == 1 {
-        return Err(conflict(format!("replica {id} is the only voter of range {}", range.id)));
+        return Err(conflict(format!(
+            "replica {id} is the only voter of range {}",
+            range.id
+        )));
     }
-    Ok(vec![Action::ChangeVoters { promote: Vec::new(), remove: vec![id] }, Action::DestroyReplica { replica }])
+    Ok(vec![
+        Action::ChangeVoters {
+            promote: Vec::new(),
+            remove: vec![id],
+        },
+        Action::DestroyReplica { replica },
+    ])
 }
 
 fn transfer_leader(state: &State, range: &Descriptor, to: StoreId) -> Result<Vec<Action>, Refusal> {

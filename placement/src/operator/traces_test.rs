@@ -26,7 +26,10 @@ fn stores_of(world: &World, range: u64) -> Vec<u64> {
 fn the_first_store_creates_the_first_range() {
     let world = World::new(&["a"]);
     let first = world.operator(OperatorId(1));
-    assert_eq!((first.intent.kind.name(), &first.status), ("create_first", &Status::Done));
+    assert_eq!(
+        (first.intent.kind.name(), &first.status),
+        ("create_first", &Status::Done)
+    );
     assert_eq!(stores_of(&world, 1), [1]);
 }
 
@@ -36,7 +39,11 @@ fn a_replica_is_added_by_way_of_a_learner() {
     let id = world.start(1, Kind::AddReplica { to: StoreId(2) }).unwrap();
     assert_eq!(
         world.run(),
-        ["store 2: create replica 3 of range 1", "store 1: add learner 3 on store 2", "store 1: promote [(3)], remove []"]
+        [
+            "store 2: create replica 3 of range 1",
+            "store 1: add learner 3 on store 2",
+            "store 1: promote [(3)], remove []"
+        ]
     );
     assert_eq!(world.operator(id).status, Status::Done);
     assert_eq!(stores_of(&world, 1), [1, 2]);
@@ -45,7 +52,15 @@ fn a_replica_is_added_by_way_of_a_learner() {
 #[test]
 fn a_replica_moves_in_one_joint_change() {
     let mut world = three();
-    let id = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) }).unwrap();
+    let id = world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     assert_eq!(
         world.run(),
         [
@@ -62,7 +77,15 @@ fn a_replica_moves_in_one_joint_change() {
 #[test]
 fn a_leader_that_moves_hands_over_first() {
     let mut world = three();
-    world.start(1, Kind::MoveReplica { from: StoreId(1), to: StoreId(4) }).unwrap();
+    world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(1),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     assert_eq!(
         world.run(),
         [
@@ -79,7 +102,15 @@ fn a_leader_that_moves_hands_over_first() {
 #[test]
 fn the_only_voter_moves_in_two_changes() {
     let mut world = World::new(&["a", "b"]);
-    world.start(1, Kind::MoveReplica { from: StoreId(1), to: StoreId(2) }).unwrap();
+    world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(1),
+                to: StoreId(2),
+            },
+        )
+        .unwrap();
     assert_eq!(
         world.run(),
         [
@@ -97,12 +128,20 @@ fn the_only_voter_moves_in_two_changes() {
 #[test]
 fn a_learner_is_not_promoted_before_it_has_caught_up() {
     let mut world = three();
-    world.truth(RangeId(1)).lag = 100_000;
-    let id = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) }).unwrap();
+    world.stores.truth(RangeId(1)).lag = 100_000;
+    let id = world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     world.run();
     assert_eq!(world.operator(id).action().map(Action::name), Some("catch_up"));
     assert_eq!(stores_of(&world, 1), [1, 2, 3]);
-    world.truth(RangeId(1)).lag = 0;
+    world.stores.truth(RangeId(1)).lag = 0;
     world.run();
     assert_eq!(world.operator(id).status, Status::Done);
 }
@@ -110,19 +149,36 @@ fn a_learner_is_not_promoted_before_it_has_caught_up() {
 #[test]
 fn a_move_fails_when_its_target_goes_down_and_nothing_is_removed() {
     let mut world = three();
-    world.truth(RangeId(1)).lag = 100_000;
-    let id = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) }).unwrap();
+    world.stores.truth(RangeId(1)).lag = 100_000;
+    let id = world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     world.tick();
-    world.stores.remove(&StoreId(4));
+    world.stores.holds.remove(&StoreId(4));
     world.run();
-    assert!(matches!(&world.operator(id).status, Status::Failed(reason) if reason.contains("store 4 is down")));
+    assert!(
+        matches!(&world.operator(id).status, Status::Failed(reason) if reason.contains("store 4 is down"))
+    );
     assert_eq!(stores_of(&world, 1), [1, 2, 3]);
 }
 
 #[test]
 fn a_split_is_done_when_both_sides_are_known() {
     let mut world = three();
-    let id = world.start(1, Kind::Split { at: Some(Key::new("g").unwrap()) }).unwrap();
+    let id = world
+        .start(
+            1,
+            Kind::Split {
+                at: Some(Key::new("g").unwrap()),
+            },
+        )
+        .unwrap();
     assert_eq!(world.run(), ["store 1: split off 5 at g"]);
     assert_eq!(world.operator(id).status, Status::Done);
     assert_eq!(stores_of(&world, 5), [1, 2, 3]);
@@ -132,17 +188,35 @@ fn a_split_is_done_when_both_sides_are_known() {
 #[test]
 fn a_split_where_a_range_begins_is_refused() {
     let mut world = three();
-    world.start(1, Kind::Split { at: Some(Key::new("g").unwrap()) }).unwrap();
+    world
+        .start(
+            1,
+            Kind::Split {
+                at: Some(Key::new("g").unwrap()),
+            },
+        )
+        .unwrap();
     world.run();
-    let again = world.start(5, Kind::Split { at: Some(Key::new("g").unwrap()) });
+    let again = world.start(
+        5,
+        Kind::Split {
+            at: Some(Key::new("g").unwrap()),
+        },
+    );
     assert!(matches!(again, Err(Refusal::Conflict(_))), "{again:?}");
 }
 
 #[test]
 fn the_leadership_is_transferred_to_a_voter_only() {
     let mut world = three();
-    assert!(matches!(world.start(1, Kind::TransferLeader { to: StoreId(4) }), Err(Refusal::Conflict(_))));
-    assert!(matches!(world.start(1, Kind::TransferLeader { to: StoreId(9) }), Err(Refusal::NoSuchStore(_))));
+    assert!(matches!(
+        world.start(1, Kind::TransferLeader { to: StoreId(4) }),
+        Err(Refusal::Conflict(_))
+    ));
+    assert!(matches!(
+        world.start(1, Kind::TransferLeader { to: StoreId(9) }),
+        Err(Refusal::NoSuchStore(_))
+    ));
     world.start(1, Kind::TransferLeader { to: StoreId(3) }).unwrap();
     assert_eq!(world.run(), ["store 1: hand the leadership to 4"]);
 }
@@ -151,7 +225,13 @@ fn the_leadership_is_transferred_to_a_voter_only() {
 fn a_range_has_one_operator_at_a_time() {
     let mut world = three();
     let first = world.start(1, Kind::TransferLeader { to: StoreId(3) }).unwrap();
-    let second = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) });
+    let second = world.start(
+        1,
+        Kind::MoveReplica {
+            from: StoreId(2),
+            to: StoreId(4),
+        },
+    );
     assert_eq!(second, Err(Refusal::RangeBusy(RangeId(1), first)));
 }
 
@@ -161,19 +241,38 @@ fn a_step_that_takes_too_long_ends_the_operator() {
     let id = world.start(1, Kind::TransferLeader { to: StoreId(3) }).unwrap();
     let judged = |since| judge(world.operator(id), since, &world.view());
     assert_eq!(judged(world.now - 15_000), Verdict::Wait);
-    assert!(matches!(judged(world.now - 15_001), Verdict::End(Status::TimedOut(_))));
+    assert!(matches!(
+        judged(world.now - 15_001),
+        Verdict::End(Status::TimedOut(_))
+    ));
 }
 
 #[test]
 fn steps_and_ends_that_are_said_twice_count_once() {
     let mut world = three();
-    let id = world.start(1, Kind::MoveReplica { from: StoreId(2), to: StoreId(4) }).unwrap();
+    let id = world
+        .start(
+            1,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
     for _ in 0..2 {
-        world.apply(Command::Advance { id, step: 0, now_ms: 0 });
+        world.apply(Command::Advance {
+            id,
+            step: 0,
+            now_ms: 0,
+        });
     }
     assert_eq!(world.operator(id).current, 1);
     for end in [Status::Cancelled("by hand".into()), Status::Done] {
-        world.apply(Command::End { id, status: end, now_ms: 0 });
+        world.apply(Command::End {
+            id,
+            status: end,
+            now_ms: 0,
+        });
     }
     assert_eq!(world.operator(id).status.name(), "cancelled");
 }
@@ -181,13 +280,29 @@ fn steps_and_ends_that_are_said_twice_count_once() {
 #[test]
 fn a_removed_leader_hands_over_to_the_voter_that_lacks_the_least() {
     let mut world = three();
-    let leader = world.ranges[&RangeId(1)].leader.unwrap();
-    world.stores.remove(&StoreId(2));
+    let leader = world.stores.ranges[&RangeId(1)].leader.unwrap();
+    world.stores.holds.remove(&StoreId(2));
     for _ in 0..10 {
         world.heartbeats();
     }
-    let due = Action::ChangeVoters { promote: Vec::new(), remove: vec![leader] }.due(RangeId(1), &world.view());
-    let to_store_3 = holdfast_common::proto::placement::Step::TransferLeader { range: RangeId(1), to: ReplicaId(4) };
+    let due = Action::ChangeVoters {
+        promote: Vec::new(),
+        remove: vec![leader],
+    }
+    .due(RangeId(1), &world.view());
+    let to_store_3 = holdfast_common::proto::placement::Step::TransferLeader {
+        range: RangeId(1),
+        to: ReplicaId(4),
+    };
     assert_eq!(due, Some((StoreId(1), to_store_3)));
-    assert!(world.state.map.get(RangeId(1)).unwrap().replicas.iter().all(|replica| replica.role == Role::Voter));
+    assert!(
+        world
+            .state
+            .map
+            .get(RangeId(1))
+            .unwrap()
+            .replicas
+            .iter()
+            .all(|replica| replica.role == Role::Voter)
+    );
 }

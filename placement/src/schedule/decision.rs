@@ -54,15 +54,33 @@ impl Decisions {
     /// moment, and what can't be done stays so for long.
     pub fn note(&mut self, scheduler: &'static str, idea: Idea, verdict: Verdict, now_ms: u64) {
         let same = |known: &&mut Decision| {
-            known.scheduler == scheduler && known.range == idea.range && known.change == idea.change && known.verdict == verdict
+            known.scheduler == scheduler
+                && known.range == idea.range
+                && known.change == idea.change
+                && known.verdict == verdict
         };
         if let Some(known) = self.last.iter_mut().rev().find(same) {
             (known.at_ms, known.times, known.why) = (now_ms, known.times + 1, idea.why);
             return;
         }
         self.next += 1;
-        let Idea { range, change, why, scores } = idea;
-        self.last.push_back(Decision { id: self.next, at_ms: now_ms, times: 1, scheduler, range, change, why, scores, verdict });
+        let Idea {
+            range,
+            change,
+            why,
+            scores,
+        } = idea;
+        self.last.push_back(Decision {
+            id: self.next,
+            at_ms: now_ms,
+            times: 1,
+            scheduler,
+            range,
+            change,
+            why,
+            scores,
+            verdict,
+        });
         if self.last.len() > MAX_DECISIONS {
             self.last.pop_front();
         }

@@ -31,7 +31,10 @@ pub struct Driver {
 
 impl Default for Driver {
     fn default() -> Self {
-        Self { schedulers: all(), back_off: HashMap::new() }
+        Self {
+            schedulers: all(),
+            back_off: HashMap::new(),
+        }
     }
 }
 
@@ -44,9 +47,17 @@ impl Driver {
         }
         let mut limits = Limits::of(view);
         let mut weighed = Vec::new();
-        for scheduler in self.schedulers.iter().filter(|scheduler| scheduler.is_enabled(&view.state.settings)) {
+        for scheduler in self
+            .schedulers
+            .iter()
+            .filter(|scheduler| scheduler.is_enabled(&view.state.settings))
+        {
             for idea in scheduler.propose(view) {
-                let verdict = match (&idea.change, self.back_off.contains_key(&(scheduler.name().to_owned(), idea.range))) {
+                let verdict = match (
+                    &idea.change,
+                    self.back_off
+                        .contains_key(&(scheduler.name().to_owned(), idea.range)),
+                ) {
                     (None, _) => Err("nothing can be done".to_owned()),
                     (Some(_), true) => Err("the last attempt went wrong; waiting before another".to_owned()),
                     (Some(kind), false) => limits.admit(idea.range, kind, view).map(|()| Intent {
@@ -56,7 +67,11 @@ impl Driver {
                         why: idea.why.clone(),
                     }),
                 };
-                weighed.push(Weighed { scheduler: scheduler.name(), idea, verdict });
+                weighed.push(Weighed {
+                    scheduler: scheduler.name(),
+                    idea,
+                    verdict,
+                });
             }
         }
         weighed
@@ -65,7 +80,10 @@ impl Driver {
     /// Learns how an operator ended.
     pub fn ended(&mut self, operator: &Operator, status: &Status, now: Millis) {
         if matches!(status, Status::Failed(_) | Status::TimedOut(_)) {
-            self.back_off.insert((operator.intent.source.clone(), operator.range()), now + BACK_OFF_MS);
+            self.back_off.insert(
+                (operator.intent.source.clone(), operator.range()),
+                now + BACK_OFF_MS,
+            );
         }
     }
 }
@@ -81,12 +99,19 @@ impl Limits {
     fn of(view: &View<'_>) -> Self {
         let most = view.state.settings.max_operators as usize;
         let operators = most.saturating_sub(view.state.operators.running_len());
-        Self { operators, taken: HashSet::new(), moving: BTreeMap::new() }
+        Self {
+            operators,
+            taken: HashSet::new(),
+            moving: BTreeMap::new(),
+        }
     }
 
     fn admit(&mut self, range: RangeId, kind: &Kind, view: &View<'_>) -> Result<(), String> {
         if self.operators == 0 {
-            return Err(format!("{} operators are under way", view.state.operators.running_len()));
+            return Err(format!(
+                "{} operators are under way",
+                view.state.operators.running_len()
+            ));
         }
         if self.taken.contains(&range) || view.is_busy(range) {
             return Err("another operator is under way for the range".to_owned());
@@ -116,7 +141,10 @@ fn moved(kind: &Kind) -> Vec<StoreId> {
     match kind {
         Kind::MoveReplica { from, to } => vec![*from, *to],
         Kind::AddReplica { to } => vec![*to],
-        Kind::CreateFirst { .. } | Kind::Split { .. } | Kind::RemoveReplica { .. } | Kind::TransferLeader { .. } => Vec::new(),
+        Kind::CreateFirst { .. }
+        | Kind::Split { .. }
+        | Kind::RemoveReplica { .. }
+        | Kind::TransferLeader { .. } => Vec::new(),
     }
 }
 

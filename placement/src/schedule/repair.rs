@@ -28,8 +28,15 @@ impl Scheduler for Repair {
     }
 
     fn propose(&self, view: &View<'_>) -> Vec<Idea> {
-        let free = view.state.map.iter().filter(|range| !view.is_busy(range.id) && !range.is_joint());
-        let mut ideas: Vec<(Urgency, Idea)> = free.filter_map(|range| examine(range, view)).take(16 * MAX_IDEAS).collect();
+        let free = view
+            .state
+            .map
+            .iter()
+            .filter(|range| !view.is_busy(range.id) && !range.is_joint());
+        let mut ideas: Vec<(Urgency, Idea)> = free
+            .filter_map(|range| examine(range, view))
+            .take(16 * MAX_IDEAS)
+            .collect();
         ideas.sort_by_key(|(urgency, idea)| (*urgency, idea.range));
         ideas.into_iter().map(|(_, idea)| idea).take(MAX_IDEAS).collect()
     }
@@ -45,14 +52,29 @@ enum Urgency {
 }
 
 fn examine(range: &Descriptor, view: &View<'_>) -> Option<(Urgency, Idea)> {
-    let voters: Vec<Replica> = range.replicas.iter().filter(|replica| replica.role == Role::Voter).copied().collect();
+    let voters: Vec<Replica> = range
+        .replicas
+        .iter()
+        .filter(|replica| replica.role == Role::Voter)
+        .copied()
+        .collect();
     let wanted = view.state.wanted_voters();
-    let live = voters.iter().filter(|voter| view.health(voter.store) != Health::Down).count();
+    let live = voters
+        .iter()
+        .filter(|voter| view.health(voter.store) != Health::Down)
+        .count();
     let lost = voters.iter().find(|voter| is_lost(voter, view));
-    if let Some(stray) = range.replicas.iter().find(|replica| replica.role == Role::Learner) {
+    if let Some(stray) = range
+        .replicas
+        .iter()
+        .find(|replica| replica.role == Role::Learner)
+    {
         // Its operator ended before it became a voter; another replica on that store has to wait until it is gone.
         let why = format!("learner {} on store {} was left behind", stray.id, stray.store);
-        return Some((Urgency::Stray, idea(range, Kind::RemoveReplica { replica: stray.id }, why, Vec::new())));
+        return Some((
+            Urgency::Stray,
+            idea(range, Kind::RemoveReplica { replica: stray.id }, why, Vec::new()),
+        ));
     }
     if voters.len() < wanted {
         let why = format!("{} of {wanted} voters", voters.len());
@@ -66,7 +88,8 @@ fn examine(range: &Descriptor, view: &View<'_>) -> Option<(Urgency, Idea)> {
 
 /// Whether a voter's store has been down for so long that it is not expected back.
 fn is_lost(voter: &Replica, view: &View<'_>) -> bool {
-    view.silence(voter.store) >= view.state.settings.store_replace_after_ms && view.health(voter.store) == Health::Down
+    view.silence(voter.store) >= view.state.settings.store_replace_after_ms
+        && view.health(voter.store) == Health::Down
 }
 
 fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
@@ -78,10 +101,22 @@ fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
 }
 
 fn replace(range: &Descriptor, lost: Replica, view: &View<'_>) -> Idea {
-    let why = format!("store {} has been down for {} s", lost.store, view.silence(lost.store) / 1_000);
+    let why = format!(
+        "store {} has been down for {} s",
+        lost.store,
+        view.silence(lost.store) / 1_000
+    );
     let scores = scores(range, Some(lost), view);
     match scores.first() {
-        Some(best) => idea(range, Kind::MoveReplica { from: lost.store, to: best.store }, why, scores),
+        Some(best) => idea(
+            range,
+            Kind::MoveReplica {
+                from: lost.store,
+                to: best.store,
+            },
+            why,
+            scores,
+        ),
         None => nowhere(range, why),
     }
 }
@@ -92,23 +127,41 @@ fn surplus(range: &Descriptor, voters: &[Replica], wanted: usize, view: &View<'_
     let leader = view.leader(range.id)?.replica;
     let is_down = |voter: &&Replica| view.health(voter.store) == Health::Down;
     let live = voters.iter().filter(|voter| !is_down(voter)).count();
-    let can_go = voters.iter().filter(|voter| voter.id != leader && (is_down(voter) || live > wanted));
+    let can_go = voters
+        .iter()
+        .filter(|voter| voter.id != leader && (is_down(voter) || live > wanted));
     let goes = can_go.max_by_key(|voter| (is_down(voter), view.replicas_on(voter.store), voter.id))?;
     let why = format!("{} voters, {wanted} wanted", voters.len());
-    Some(idea(range, Kind::RemoveReplica { replica: goes.id }, why, Vec::new()))
+    Some(idea(
+        range,
+        Kind::RemoveReplica { replica: goes.id },
+        why,
+        Vec::new(),
+    ))
 }
 
 /// The stores that a replica could go to, best first: other zones before zones that have a replica already (one that is
 /// being replaced does not count), then the fewest replicas.
 fn scores(range: &Descriptor, leaving: Option<Replica>, view: &View<'_>) -> Vec<Score> {
-    let staying = range.replicas.iter().filter(|replica| leaving.is_none_or(|leaving| leaving.id != replica.id));
-    let zones: Vec<&String> = staying.filter_map(|replica| zone(view.state.stores.get(&replica.store)?)).collect();
+    let staying = range
+        .replicas
+        .iter()
+        .filter(|replica| leaving.is_none_or(|leaving| leaving.id != replica.id));
+    let zones: Vec<&String> = staying
+        .filter_map(|replica| zone(view.state.stores.get(&replica.store)?))
+        .collect();
     let mut scores: Vec<Score> = view
         .candidates(range)
         .map(|store| {
-            let neighbours = zones.iter().filter(|zone| Some(**zone) == self::zone(store)).count();
+            let neighbours = zones
+                .iter()
+                .filter(|zone| Some(**zone) == self::zone(store))
+                .count();
             let score = SAME_ZONE * as_f64(neighbours) + as_f64(view.replicas_on(store.id));
-            Score { store: store.id, score }
+            Score {
+                store: store.id,
+                score,
+            }
         })
         .collect();
     scores.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
@@ -124,11 +177,21 @@ fn as_f64(count: usize) -> f64 {
 }
 
 fn idea(range: &Descriptor, kind: Kind, why: String, scores: Vec<Score>) -> Idea {
-    Idea { range: range.id, change: Some(kind), why, scores }
+    Idea {
+        range: range.id,
+        change: Some(kind),
+        why,
+        scores,
+    }
 }
 
 fn nowhere(range: &Descriptor, why: String) -> Idea {
-    Idea { range: range.id, change: None, why: format!("{why}; no store can take a replica"), scores: Vec::new() }
+    Idea {
+        range: range.id,
+        change: None,
+        why: format!("{why}; no store can take a replica"),
+        scores: Vec::new(),
+    }
 }
 
 #[cfg(test)]

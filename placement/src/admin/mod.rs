@@ -1,0 +1,176 @@
+//! The admin API over HTTP: one file a resource. Any member answers: one that does not lead hands the request on.
+
+mod cluster;
+mod decisions;
+mod forward;
+mod health;
+mod json;
+mod operators;
+mod page;
+mod problem;
+mod query;
+mod ranges;
+mod settings;
+mod stores;
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use holdfast_common::clock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::problem::Problem;
+use crate::lead::Lead;
+use crate::member::Member;
+use crate::run::Render;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Longest request id that is taken from a client, in bytes.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// What the handlers look at.
+#[derive(Clone)]
+pub struct Admin {
+    name: String,
+    member: Arc<OnceLock<Arc<Member>>>,
+    render: Render,
+    shutdown: CancellationToken,
+}
+
+impl Admin {
+    /// The window on the member that `member` will hold once it is admitted.
+    pub fn new(
+        name: String,
+        member: Arc<OnceLock<Arc<Member>>>,
+        render: Render,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            name,
+            member,
+            render,
+            shutdown,
+        }
+    }
+}
+
+/// The leading member, which every handler under `/v1` is given.
+#[derive(Clone)]
+struct Leading {
+    member: Arc<Member>,
+    lead: Arc<Lead>,
+}
+
+/// Serves on `address` until `ended`.
+///
+/// # Errors
+/// The address can't be bound.
+pub async fn serve(address: &str, admin: Admin, ended: CancellationToken) -> io::Result<JoinHandle<()>> {
+    let listener = TcpListener::bind(address).await?;
+    let routes = routes(admin);
+    Ok(tokio::spawn(async move {
+        let serving = axum::serve(listener, routes).with_graceful_shutdown(ended.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the admin API is served no more");
+        }
+    }))
+}
+
+fn routes(admin: Admin) -> Router {
+    let led = Router::new()
+        .route("/v1/cluster", get(cluster::show))
+        .route("/v1/placement/transfer-leader", post(cluster::transfer_leader))
+        .route("/v1/placement/remove", post(cluster::remove_member))
+        .route("/v1/stores", get(stores::list))
+        .route("/v1/stores/{id}", get(stores::show))
+        .route("/v1/stores/{id}/drain", post(not_yet))
+        .route("/v1/stores/{id}/decommission", post(not_yet))
+        .route("/v1/stores/{id}/resume", post(not_yet))
+        .route("/v1/ranges", get(ranges::list))
+        .route("/v1/ranges/split", post(ranges::split))
+        .route("/v1/ranges/{id}", get(ranges::show))
+        .route("/v1/ranges/{id}/move", post(ranges::move_replica))
+        .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
+        .route("/v1/ranges/{id}/merge", post(not_yet))
+        .route("/v1/ranges/{id}/scatter", post(not_yet))
+        .route("/v1/operators", get(operators::list))
+        .route(
+            "/v1/operators/{id}",
+            get(operators::show).delete(operators::cancel),
+        )
+        .route("/v1/decisions", get(decisions::list))
+        .route("/v1/config", get(settings::show).patch(settings::patch))
+        .route("/v1/heatmap", get(not_yet))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), led_here));
+    let own = Router::new()
+        .route("/", get(health::about))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(health::openapi));
+    led.merge(own)
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(identified))
+        .with_state(admin)
+}
+
+async fn not_yet() -> Problem {
+    Problem::not_implemented()
+}
+
+/// Hands the request to the leading member, or to the handler if that is this one.
+async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
+    let Some(member) = admin.member.get().cloned() else {
+        return Problem::not_bootstrapped().into_response();
+    };
+    match member.lead() {
+        Ok(lead) => {
+            request.extensions_mut().insert(Leading { member, lead });
+            next.run(request).await
+        }
+        Err(error) => forward::to_leader(&member, request, &error)
+            .await
+            .unwrap_or_else(IntoResponse::into_response),
+    }
+}
+
+/// Gives every request an id, and every problem document the id of its request.
+async fn identified(mut request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| is_plain(id))
+        .cloned();
+    let minted = || HeaderValue::from_str(&format!("{:016x}", clock::random_id()));
+    let id = given
+        .or_else(|| minted().ok())
+        .unwrap_or_else(|| HeaderValue::from_static("none"));
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+        response = problem.document(id.to_str().unwrap_or_default());
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn is_plain(id: &HeaderValue) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
+        && id
+            .to_str()
+            .is_ok_and(|id| id.chars().all(|c| c.is_ascii_graphic()))
+}

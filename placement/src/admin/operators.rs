@@ -1,0 +1,134 @@
+//! Planned changes: starting, following, cancelling.
+
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use holdfast_common::clock;
+use holdfast_common::ids::{OperatorId, RangeId};
+
+use super::page::Page;
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::{Leading, json};
+use crate::command::{Command, Outcome};
+use crate::duties;
+use crate::operator::{Intent, Kind, Operator, Status};
+
+/// Longest wait for the end of an operator.
+const WAIT_AT_MOST: Duration = Duration::from_secs(3_600);
+
+/// `GET /v1/operators`: latest first, those under way and those that ended lately.
+pub(super) async fn list(
+    Extension(leading): Extension<Leading>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let page = Page::of(&Query::parse(raw.as_deref(), &["limit", "cursor"])?)?;
+    let from = OperatorId(page.number()?.unwrap_or(u64::MAX));
+    let state = leading.member.group.shared().state();
+    let mut all: Vec<&Operator> = state.operators.running().chain(state.operators.ended()).collect();
+    all.retain(|operator| operator.id <= from);
+    all.sort_unstable_by_key(|operator| std::cmp::Reverse(operator.id));
+    Ok(page.cut(
+        all.into_iter()
+            .map(|operator| (operator.id.0.to_be_bytes().to_vec(), json::operator(operator))),
+    ))
+}
+
+/// `GET /v1/operators/{id}`
+pub(super) async fn show(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(raw.as_deref(), &[])?;
+    let operator = find(&leading, OperatorId(query::number("id", &id)?))?;
+    Ok(Json(json::operator(&operator)).into_response())
+}
+
+/// `DELETE /v1/operators/{id}`
+pub(super) async fn cancel(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(raw.as_deref(), &["wait"])?;
+    let id = OperatorId(query::number("id", &id)?);
+    let operator = find(&leading, id)?;
+    if operator.status != Status::Running {
+        return Err(Problem::conflict(format!(
+            "operator {id} has ended: {}",
+            operator.status.name()
+        )));
+    }
+    if matches!(operator.intent.kind, Kind::CreateFirst { .. }) {
+        return Err(Problem::conflict("there is no cluster without its first range"));
+    }
+    let cancelled = Status::Cancelled("cancelled through the admin API".to_owned());
+    duties::end(&leading.member, &leading.lead, &operator, cancelled).await?;
+    Ok(Json(json::operator(&find(&leading, id)?)).into_response())
+}
+
+/// Starts an operator, and answers with it: at once (202), or once it has ended (200).
+pub(super) async fn start(
+    leading: &Leading,
+    range: RangeId,
+    kind: Kind,
+    wait: bool,
+) -> Result<Response, Problem> {
+    let (source, why) = ("admin".to_owned(), "asked for through the admin API".to_owned());
+    let intent = Intent {
+        range,
+        kind,
+        source,
+        why,
+    };
+    let command = Command::Start {
+        intent,
+        now_ms: clock::wall_ms(),
+    };
+    let id = match leading.member.group.propose(&command).await? {
+        Outcome::Started(started) => started?,
+        other => {
+            return Err(Problem::outcome_unknown(format!(
+                "an unexpected answer: {other:?}"
+            )));
+        }
+    };
+    leading.lead.wake();
+    let ended = wait && ended(leading, id).await;
+    let operator = find(leading, id)?;
+    let status = if ended {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    Ok((status, Json(json::operator(&operator))).into_response())
+}
+
+/// Waits for the end of an operator; false if this member can't tell, because it leads no more or the wait was too long.
+async fn ended(leading: &Leading, id: OperatorId) -> bool {
+    let mut plans = leading.member.group.shared().hub().plans();
+    let ends = async {
+        loop {
+            plans.mark_unchanged();
+            if !matches!(find(leading, id), Ok(operator) if operator.status == Status::Running) {
+                return true;
+            }
+            if plans.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    tokio::select! {
+        ended = clock::timeout(WAIT_AT_MOST, ends) => ended.unwrap_or(false),
+        () = leading.lead.ended() => false,
+    }
+}
+
+fn find(leading: &Leading, id: OperatorId) -> Result<Operator, Problem> {
+    let found = leading.member.group.shared().state().operators.get(id).cloned();
+    found.ok_or_else(|| Problem::not_found(format!("there is no operator {id}, or it ended long ago")))
+}

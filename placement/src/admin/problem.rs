@@ -1,0 +1,222 @@
+//! What is wrong with a request, as `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use holdfast_common::proto::placement::Error;
+use serde_json::json;
+
+use crate::operator::Refusal;
+
+/// A problem. As a response it carries itself along, for [`identified`](super::identified) to write down with the id of
+/// the request.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    code: Code,
+    detail: String,
+}
+
+/// The kinds of problem: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Code {
+    InvalidArgument,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    TooManyOperators,
+    NotImplemented,
+    NotBootstrapped,
+    Unavailable,
+    OutcomeUnknown,
+}
+
+impl Code {
+    /// Name, status, title, and whether the same request may succeed later.
+    fn describe(self) -> (&'static str, StatusCode, &'static str, bool) {
+        match self {
+            Self::InvalidArgument => (
+                "invalid_argument",
+                StatusCode::BAD_REQUEST,
+                "The request is not valid",
+                false,
+            ),
+            Self::NotFound => (
+                "not_found",
+                StatusCode::NOT_FOUND,
+                "There is no such thing",
+                false,
+            ),
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This method does not apply here",
+                false,
+            ),
+            Self::Conflict => (
+                "conflict",
+                StatusCode::CONFLICT,
+                "The cluster is not in a state that allows this",
+                false,
+            ),
+            Self::TooManyOperators => (
+                "too_many_operators",
+                StatusCode::TOO_MANY_REQUESTS,
+                "As many changes are under way as may be",
+                true,
+            ),
+            Self::NotImplemented => (
+                "not_implemented",
+                StatusCode::NOT_IMPLEMENTED,
+                "Not implemented yet",
+                false,
+            ),
+            Self::NotBootstrapped => (
+                "not_bootstrapped",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "There is no cluster yet",
+                true,
+            ),
+            Self::Unavailable => (
+                "unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not possible at this moment",
+                true,
+            ),
+            Self::OutcomeUnknown => (
+                "outcome_unknown",
+                StatusCode::GATEWAY_TIMEOUT,
+                "The request may or may not take effect",
+                true,
+            ),
+        }
+    }
+}
+
+impl Problem {
+    /// A parameter or a body that makes no sense.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::InvalidArgument,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that is not there.
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::NotFound,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that can't be done as things are.
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::Conflict,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that can't be done at this moment, and was not done.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::Unavailable,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that may have been done.
+    pub(super) fn outcome_unknown(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::OutcomeUnknown,
+            detail: detail.into(),
+        }
+    }
+
+    /// A part of the interface that has no substance yet.
+    pub(super) fn not_implemented() -> Self {
+        Self {
+            code: Code::NotImplemented,
+            detail: "this version does not do this yet".to_owned(),
+        }
+    }
+
+    /// The path is right, the method is not.
+    pub(super) fn method_not_allowed() -> Self {
+        Self {
+            code: Code::MethodNotAllowed,
+            detail: "see /openapi.json for what this path takes".to_owned(),
+        }
+    }
+
+    /// Nobody has founded a cluster, or this member is not in it yet.
+    pub(super) fn not_bootstrapped() -> Self {
+        Self {
+            code: Code::NotBootstrapped,
+            detail: Error::NotBootstrapped.to_string(),
+        }
+    }
+
+    /// The document, for the request of this id.
+    pub(super) fn document(&self, request_id: &str) -> Response {
+        let (code, status, title, retryable) = self.code.describe();
+        let body = json!({
+            "type": "about:blank",
+            "title": title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "code": code,
+            "retryable": retryable,
+            "request_id": request_id,
+        });
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if retryable {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.describe().1.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::NotBootstrapped => Self::not_bootstrapped(),
+            Error::NotLeader { .. } => Self::unavailable(detail),
+            // A command that got no answer may have been taken.
+            Error::Unavailable(_) => Self::outcome_unknown(detail),
+            Error::Invalid(_) => Self::invalid(detail),
+            Error::WrongCluster { .. }
+            | Error::NameTaken { .. }
+            | Error::UnknownStore(_)
+            | Error::MemberReplaced { .. } => Self::conflict(detail),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::NoSuchRange(_) | Refusal::NoSuchStore(_) => Self::not_found(detail),
+            Refusal::RangeBusy(..) | Refusal::Conflict(_) => Self::conflict(detail),
+            Refusal::TooMany(_) => Self {
+                code: Code::TooManyOperators,
+                detail,
+            },
+        }
+    }
+}

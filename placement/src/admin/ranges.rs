@@ -1,0 +1,181 @@
+//! Ranges, and the changes to them that people ask for.
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use holdfast_common::ids::{RangeId, StoreId};
+use serde::Deserialize;
+
+use super::operators::start;
+use super::page::Page;
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::{Leading, json};
+use crate::operator::Kind;
+use crate::range_map::RangeMap;
+use crate::view::Health;
+
+/// `GET /v1/ranges`
+pub(super) async fn list(
+    Extension(leading): Extension<Leading>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &["key", "start", "limit", "cursor"])?;
+    let page = Page::of(&query)?;
+    let key = query.key("key")?;
+    let start = query.bytes("start").unwrap_or_default();
+    if key.is_some() && (query.bytes("start").is_some() || page.from.is_some()) {
+        return Err(Problem::invalid(
+            "key names one range: start and cursor make no sense beside it",
+        ));
+    }
+    Ok(leading.member.look(&leading.lead, |view| {
+        let item = |range| {
+            (
+                view.state.map.effective_span(range).start().to_vec(),
+                json::range(range, view),
+            )
+        };
+        match &key {
+            Some(key) => page.cut(view.state.map.at(key.as_bytes()).into_iter().map(item)),
+            None => {
+                let from = page
+                    .from
+                    .clone()
+                    .unwrap_or_else(|| first_from(&view.state.map, start));
+                page.cut(view.state.map.iter_from(&from).map(item))
+            }
+        }
+    }))
+}
+
+/// Where the range begins that holds `start`, or `start` itself when nobody does.
+fn first_from(map: &RangeMap, start: &[u8]) -> Vec<u8> {
+    map.at(start)
+        .map_or_else(|| start.to_vec(), |range| range.span.start().to_vec())
+}
+
+/// `GET /v1/ranges/{id}`
+pub(super) async fn show(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(raw.as_deref(), &[])?;
+    let id = RangeId(query::number("id", &id)?);
+    let found = leading.member.look(&leading.lead, |view| {
+        Some(json::range(view.state.map.get(id)?, view))
+    });
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no range {id}")))?;
+    Ok(Json(found).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Split {
+    key: Option<String>,
+    key_base64: Option<String>,
+    range_id: Option<u64>,
+}
+
+/// `POST /v1/ranges/split`
+pub(super) async fn split(
+    Extension(leading): Extension<Leading>,
+    RawQuery(raw): RawQuery,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &["wait"])?;
+    let body: Split = query::body(&bytes)?;
+    let at = query::key_of(body.key.as_deref(), body.key_base64.as_deref())?;
+    let range = match (&at, body.range_id) {
+        (None, Some(range)) => RangeId(range),
+        (Some(key), None) => {
+            let holder = leading
+                .member
+                .group
+                .shared()
+                .state()
+                .map
+                .at(key.as_bytes())
+                .map(|range| range.id);
+            holder.ok_or_else(|| {
+                Problem::unavailable(format!("the range that holds {key} is not known at present"))
+            })?
+        }
+        _ => {
+            return Err(Problem::invalid(
+                "give key, key_base64 or range_id, and only one of them",
+            ));
+        }
+    };
+    start(&leading, range, Kind::Split { at }, query.flag("wait")?).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    from_store: u64,
+    to_store: u64,
+}
+
+/// `POST /v1/ranges/{id}/move`
+pub(super) async fn move_replica(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &["wait"])?;
+    let range = RangeId(query::number("id", &id)?);
+    let Move { from_store, to_store } = query::body(&bytes)?;
+    let (from, to) = (StoreId(from_store), StoreId(to_store));
+    check_alive(&leading, to)?;
+    start(
+        &leading,
+        range,
+        Kind::MoveReplica { from, to },
+        query.flag("wait")?,
+    )
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferLeader {
+    to_store: u64,
+}
+
+/// `POST /v1/ranges/{id}/transfer-leader`
+pub(super) async fn transfer_leader(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+    bytes: Bytes,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &["wait"])?;
+    let range = RangeId(query::number("id", &id)?);
+    let TransferLeader { to_store } = query::body(&bytes)?;
+    check_alive(&leading, StoreId(to_store))?;
+    start(
+        &leading,
+        range,
+        Kind::TransferLeader {
+            to: StoreId(to_store),
+        },
+        query.flag("wait")?,
+    )
+    .await
+}
+
+/// A store that is known and not there gets nothing; one that is not known is told so by the plan.
+fn check_alive(leading: &Leading, store: StoreId) -> Result<(), Problem> {
+    leading.member.look(&leading.lead, |view| {
+        let is_down = view.state.stores.contains_key(&store) && view.health(store) == Health::Down;
+        if is_down {
+            Err(Problem::conflict(format!("store {store} is down")))
+        } else {
+            Ok(())
+        }
+    })
+}

@@ -1,0 +1,139 @@
+//! What only the leading member has: the stores' reports, and what it has in mind because of them. Gone with its leadership.
+
+use std::collections::{BTreeSet, HashMap};
+
+use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
+use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::corrections::Corrections;
+use crate::member::Member;
+use crate::reports::Reports;
+use crate::schedule::Driver;
+use crate::schedule::decision::Decisions;
+use crate::view::{Millis, View};
+
+/// Most steps in the answer to a heartbeat; the rest comes with the next.
+const MAX_STEPS: usize = 256;
+
+/// The leading member's own.
+///
+/// Locks are taken in this order: the replicated state, `reports`, `plans`.
+pub struct Lead {
+    /// Since when, by the member's clock.
+    pub since: Millis,
+    reports: Mutex<Reports>,
+    plans: Mutex<Plans>,
+    /// Replicas whose last report may teach the map something.
+    news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
+    wake: Notify,
+    ended: CancellationToken,
+}
+
+/// What the leading member has in mind.
+#[derive(Default)]
+pub struct Plans {
+    /// The schedulers and their limits.
+    pub driver: Driver,
+    /// What is put right without a plan.
+    pub corrections: Corrections,
+    /// What was decided.
+    pub decisions: Decisions,
+    /// Each operator's present step, and since when it is the present one.
+    pub since: HashMap<OperatorId, (usize, Millis)>,
+    /// What each operator last had a store told.
+    pub sent: HashMap<OperatorId, (StoreId, Step)>,
+}
+
+impl Lead {
+    /// Begins at `now` by the member's clock.
+    pub fn new(now: Millis) -> Self {
+        Self {
+            since: now,
+            reports: Mutex::default(),
+            plans: Mutex::default(),
+            news: Mutex::default(),
+            wake: Notify::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// The stores' reports.
+    pub fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock()
+    }
+
+    /// What the member has in mind.
+    pub fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock()
+    }
+
+    /// Has the duties looked at now rather than at the next tick.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Returns when it was woken.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// The leadership is over.
+    pub fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Returns when the leadership is over.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Takes the heartbeat of a registered store, and answers it.
+    pub fn heartbeat(&self, member: &Member, heartbeat: &Heartbeat) -> HeartbeatAnswer {
+        let state = member.group.shared().state();
+        let (now, mut reports) = (member.now(), self.reports.lock());
+        let accepted = reports.accept(heartbeat, now);
+        let said = heartbeat
+            .replicas
+            .iter()
+            .filter(|report| state.map.would_learn(&report.descriptor));
+        let news: Vec<_> = said.map(|report| (heartbeat.store, report.replica)).collect();
+        self.news.lock().extend(news);
+        let view = View::new(&state, &reports, now, self.since);
+        let steps = self.steps(heartbeat.store, &view);
+        let settings = &state.settings;
+        let answer = HeartbeatAnswer {
+            want_full: accepted.want_full,
+            interval_ms: settings.heartbeat_interval_ms,
+            split_bytes: settings.split_bytes,
+            steps,
+        };
+        member.group.shared().hub().publish_leaders(accepted.leaders);
+        self.wake();
+        answer
+    }
+
+    /// What is due at a store.
+    fn steps(&self, store: StoreId, view: &View<'_>) -> Vec<Step> {
+        let running = view.state.operators.running();
+        let due = running.filter_map(|operator| operator.action()?.due(operator.range(), view));
+        let planned = due.filter(|(to, _)| *to == store).map(|(_, step)| step);
+        let plans = self.plans.lock();
+        planned
+            .chain(plans.corrections.due(store).iter().cloned())
+            .take(MAX_STEPS)
+            .collect()
+    }
+
+    /// Takes the replicas whose reports may teach the map something.
+    pub fn take_news(&self) -> BTreeSet<(StoreId, ReplicaId)> {
+        std::mem::take(&mut *self.news.lock())
+    }
+
+    /// Gives back news that could not be brought into the map.
+    pub fn keep_news(&self, news: BTreeSet<(StoreId, ReplicaId)>) {
+        self.news.lock().extend(news);
+    }
+}

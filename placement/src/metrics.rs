@@ -1,0 +1,157 @@
+//! The metrics of the placement driver, one function for each thing that happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::operator::{Kind, Operator, Status};
+use crate::state::StoreIntent;
+use crate::view::{Health, RangeHealth, View};
+
+const LEADER: &str = "holdfast_placement_leader";
+const STORES: &str = "holdfast_placement_stores";
+const RANGES: &str = "holdfast_placement_ranges";
+const OPERATORS: &str = "holdfast_placement_operators_total";
+const OPERATOR_SECONDS: &str = "holdfast_placement_operator_duration_seconds";
+const PENDING: &str = "holdfast_placement_operators_pending";
+const HEARTBEAT_AGE: &str = "holdfast_placement_heartbeat_age_seconds";
+const STORE_SCORE: &str = "holdfast_placement_store_score";
+const HOT_RANGES: &str = "holdfast_placement_hot_range_ops_per_second";
+
+/// How many of the busiest ranges are shown.
+const HOT_RANKS: usize = 20;
+
+/// Every state that a store can be in.
+const STORE_STATES: [&str; 6] = ["up", "suspect", "down", "draining", "decommissioning", "removed"];
+
+/// Describes every metric, and makes each series exist.
+pub fn describe() {
+    describe_gauge!(LEADER, "Whether this member leads the placement driver.");
+    describe_gauge!(STORES, "Stores by state.");
+    describe_gauge!(RANGES, "Ranges by health.");
+    describe_counter!(OPERATORS, "Operators that ended, by type and how.");
+    describe_histogram!(OPERATOR_SECONDS, "Time from the start of an operator to its end.");
+    describe_gauge!(PENDING, "Operators under way, by type.");
+    describe_gauge!(HEARTBEAT_AGE, "Time since a store was last heard of.");
+    describe_gauge!(STORE_SCORE, "What a store holds, by kind: replicas, leaders.");
+    describe_gauge!(HOT_RANGES, "Operations a second of the busiest ranges, by rank.");
+    leads(false);
+    forget();
+    for kind in Kind::NAMES {
+        for end in Status::ENDS {
+            counter!(OPERATORS, "type" => kind, "state" => end).absolute(0);
+        }
+        let _ = histogram!(OPERATOR_SECONDS, "type" => kind);
+    }
+}
+
+/// Whether this member leads.
+pub fn leads(leads: bool) {
+    gauge!(LEADER).set(if leads { 1.0 } else { 0.0 });
+}
+
+/// An operator ended.
+pub fn operator_ended(operator: &Operator, status: &Status, took: Duration) {
+    let kind = operator.intent.kind.name();
+    counter!(OPERATORS, "type" => kind, "state" => status.name()).increment(1);
+    histogram!(OPERATOR_SECONDS, "type" => kind).record(took.as_secs_f64());
+}
+
+/// What only a leading member knows is known no more.
+pub fn forget() {
+    STORE_STATES
+        .iter()
+        .for_each(|state| gauge!(STORES, "state" => *state).set(0.0));
+    RangeHealth::ALL
+        .iter()
+        .for_each(|health| gauge!(RANGES, "health" => health.name()).set(0.0));
+    Kind::NAMES
+        .iter()
+        .for_each(|kind| gauge!(PENDING, "type" => *kind).set(0.0));
+    for rank in 1..=HOT_RANKS {
+        for direction in ["read", "write"] {
+            gauge!(HOT_RANGES, "rank" => rank.to_string(), "direction" => direction).set(0.0);
+        }
+    }
+}
+
+/// The cluster as the leading member sees it.
+pub fn observe(view: &View<'_>) {
+    let states = view
+        .state
+        .stores
+        .values()
+        .map(|store| store_state(store.intent, view.health(store.id)));
+    let states = counted(states);
+    for state in STORE_STATES {
+        gauge!(STORES, "state" => state).set(amount(states.get(state)));
+    }
+    let health = counted(view.state.map.iter().map(|range| view.range_health(range).name()));
+    for kind in RangeHealth::ALL {
+        gauge!(RANGES, "health" => kind.name()).set(amount(health.get(kind.name())));
+    }
+    let pending = counted(
+        view.state
+            .operators
+            .running()
+            .map(|operator| operator.intent.kind.name()),
+    );
+    for kind in Kind::NAMES {
+        gauge!(PENDING, "type" => kind).set(amount(pending.get(kind)));
+    }
+    let leaders = view.reports.leaders_by_store();
+    for store in view.state.present_stores() {
+        let id = store.id.to_string();
+        gauge!(HEARTBEAT_AGE, "store" => id.clone())
+            .set(Duration::from_millis(view.silence(store.id)).as_secs_f64());
+        let replicas = view.replicas_on(store.id);
+        gauge!(STORE_SCORE, "store" => id.clone(), "kind" => "replicas").set(amount(Some(&replicas)));
+        gauge!(STORE_SCORE, "store" => id, "kind" => "leaders").set(amount(leaders.get(&store.id)));
+    }
+    hot_ranges(view);
+}
+
+fn hot_ranges(view: &View<'_>) {
+    let led: Vec<_> = view
+        .state
+        .map
+        .iter()
+        .filter_map(|range| view.reports.leading(range.id))
+        .collect();
+    let reads = led.iter().map(|leading| leading.reads_per_second).collect();
+    let writes = led.iter().map(|leading| leading.writes_per_second).collect();
+    for (direction, mut rates) in [("read", reads), ("write", writes)] as [(&str, Vec<f64>); 2] {
+        rates.sort_by(|a, b| b.total_cmp(a));
+        rates.resize(HOT_RANKS, 0.0);
+        for (rank, rate) in rates.iter().enumerate() {
+            gauge!(HOT_RANGES, "rank" => (rank + 1).to_string(), "direction" => direction).set(*rate);
+        }
+    }
+}
+
+/// The state of a store as the admin API and the metrics name it: what is to become of it, else whether it is there.
+pub fn store_state(intent: StoreIntent, health: Health) -> &'static str {
+    match (intent, health) {
+        (StoreIntent::Removed, _) => "removed",
+        (_, Health::Down) => "down",
+        (StoreIntent::Draining, _) => "draining",
+        (StoreIntent::Decommissioning, _) => "decommissioning",
+        (StoreIntent::Active, Health::Suspect) => "suspect",
+        (StoreIntent::Active, Health::Up) => "up",
+    }
+}
+
+fn counted<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
+fn amount(count: Option<&usize>) -> f64 {
+    count.map_or(0.0, |count| {
+        u32::try_from(*count).map_or(f64::from(u32::MAX), f64::from)
+    })
+}
