@@ -130,9 +130,9 @@ impl Launcher {
             self.or_death(probe.serving(&router.http)).await?;
         }
         let placement = self.specs_of(Role::Placement)[0].http.clone();
-        let replicated = clock::timeout(REPLICATE_WITHIN, probe.replicated(&placement));
+        let replicated = clock::timeout(REPLICATE_WITHIN, probe.replicated(&placement, usize::from(self.args.placements)));
         if self.or_death(replicated).await?.is_err() {
-            eprintln!("holdfast: the first range has not got all its replicas yet");
+            eprintln!("holdfast: not everything has all its replicas yet");
         }
         self.note_store_ids(&probe).await
     }
@@ -152,6 +152,10 @@ impl Launcher {
 
     fn start_member(&mut self, spec: &Spec) -> Outcome {
         let pid = member::start(spec, &self.dir, &self.on_end)?;
+        // A cluster is founded once; started again, the member must not be told to.
+        if let Some(spec) = self.specs.iter_mut().find(|known| known.name == spec.name) {
+            spec.command.retain(|argument| argument != plan::BOOTSTRAP);
+        }
         self.update(&spec.name, |entry| {
             entry.pid = Some(pid);
             entry.state = State::Running;

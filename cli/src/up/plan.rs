@@ -34,6 +34,9 @@ pub(super) struct Spec {
     pub(super) command: Vec<OsString>,
 }
 
+/// Tells a placement member to found the cluster.
+pub(super) const BOOTSTRAP: &str = "--bootstrap";
+
 /// Most stores that the ports have room for.
 pub(super) const MAX_STORES: u16 = 30;
 
@@ -63,7 +66,7 @@ fn placement(args: &UpArgs, dir: &Path, number: u16, rpc: &[String], first_start
     let mut command = role_command("placement", &name, &data_dir, &http, &own_rpc);
     command.extend(["--members".into(), members.join(",").into()]);
     if first_start && number == 1 {
-        command.push("--bootstrap".into());
+        command.push(BOOTSTRAP.into());
     }
     Spec { role: Role::Placement, name, number, http: url(&http), rpc: Some(own_rpc), data_dir: Some(data_dir), command }
 }
@@ -144,7 +147,7 @@ mod tests {
 
     #[test]
     fn one_member_bootstraps_and_only_ever_once() {
-        let bootstrapping = |first| plan(first).into_iter().filter(|m| m.command.contains(&"--bootstrap".into())).count();
+        let bootstrapping = |first| plan(first).into_iter().filter(|m| m.command.contains(&BOOTSTRAP.into())).count();
         assert_eq!(bootstrapping(true), 1);
         assert_eq!(bootstrapping(false), 0);
     }

@@ -37,11 +37,13 @@ impl Probe {
         .await;
     }
 
-    /// Returns once no range has fewer replicas than it should.
-    pub(super) async fn replicated(&self, placement: &str) {
+    /// Returns once no range has fewer replicas than it should and all placement members have a vote.
+    pub(super) async fn replicated(&self, placement: &str, members: usize) {
         self.until(|| async {
-            let cluster = self.json(&format!("{placement}/v1/cluster")).await;
-            cluster.is_some_and(|cluster| cluster["under_replicated_ranges"] == 0)
+            let Some(cluster) = self.json(&format!("{placement}/v1/cluster")).await else { return false };
+            let votes = |member: &&Value| matches!(member["role"].as_str(), Some("leader" | "follower"));
+            let voters = cluster["members"].as_array().map_or(0, |members| members.iter().filter(votes).count());
+            cluster["under_replicated_ranges"] == 0 && voters == members
         })
         .await;
     }

@@ -15,6 +15,7 @@ async fn a_range_moves_to_a_new_store_under_load() -> anyhow::Result<()> {
     cluster.add_store("node5").await?;
     let newcomer = cluster.member("node5")?.id.expect("it has registered");
 
+    cluster.admin().settled(3, Duration::from_secs(30)).await?;
     let leader = cluster.admin().range_of("z").await?;
     let from = leader.leader_store.expect("a leader");
     cluster.admin().move_replica(leader.id, from, newcomer).await?;

@@ -54,8 +54,8 @@ async fn a_store_of_another_cluster_is_refused() -> anyhow::Result<()> {
         ensure!(copied.success());
     }
     let cluster = cluster(Options { stores: 1, ..Options::default() }).await?;
-    let said = refused(&mut store_command(&cluster, "stranger", &foreign.path().join("store")))?;
-    ensure!(said.contains("cluster"), "it does not say why: {said}");
+    let said = refused(&mut store_command(&cluster, "store-1", &foreign.path().join("store")))?;
+    ensure!(said.contains("belongs to cluster"), "it does not say why: {said}");
     Ok(())
 }
 
