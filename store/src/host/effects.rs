@@ -25,7 +25,10 @@ pub(super) struct Effects {
 impl Effects {
     /// For a machine that `machines` is to count for as long as it lives.
     pub(super) fn new(host: Weak<Host>, machines: &TaskTracker) -> Self {
-        Self { host, _machine: machines.token() }
+        Self {
+            host,
+            _machine: machines.token(),
+        }
     }
 }
 
@@ -48,7 +51,9 @@ impl RangeHost for Effects {
     }
 
     fn buried(&self, replica: ReplicaId) -> bool {
-        self.host.upgrade().is_some_and(|host| host.ledger.buried(replica))
+        self.host
+            .upgrade()
+            .is_some_and(|host| host.ledger.buried(replica))
     }
 
     fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {

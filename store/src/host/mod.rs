@@ -234,7 +234,11 @@ impl Host {
         let raft = Raft::new(replica, config.clone(), network, log, machine).await;
         let raft = raft.map_err(|fatal| Error::Group { range, fatal })?;
         self.site.ranges.insert(range, replica, shared.clone());
-        let group = Group { raft, shared, machines };
+        let group = Group {
+            raft,
+            shared,
+            machines,
+        };
         let replica = Replica::start(self.site.clone(), (range, replica), group, fresh);
         if clock::now() >= self.grace_ends {
             replica.allow_elections();

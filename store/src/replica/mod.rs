@@ -96,7 +96,11 @@ impl Replica {
         group: Group,
         fresh: bool,
     ) -> Arc<Self> {
-        let Group { raft, shared, machines } = group;
+        let Group {
+            raft,
+            shared,
+            machines,
+        } = group;
         let replica = Arc::new(Self {
             range,
             id,
