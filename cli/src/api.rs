@@ -29,8 +29,15 @@ impl Api {
             .no_proxy()
             .build()
             .map_err(anyhow::Error::from)?;
-        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
+        let base = if base.contains("://") {
+            base.to_owned()
+        } else {
+            format!("http://{base}")
+        };
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            client,
+        })
     }
 
     /// A request for `path`, which begins with a slash and is percent-encoded already.
@@ -41,7 +48,11 @@ impl Api {
     /// Sends a request and accepts any 2xx.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Outcome<Response> {
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(refusal(response).await)
+        }
     }
 
     /// GETs JSON.
@@ -65,10 +76,20 @@ impl Api {
             if let Some(cursor) = &cursor {
                 request = request.query(&[("cursor", cursor)]);
             }
-            let mut page: Value = self.send(request).await?.json().await.map_err(anyhow::Error::from)?;
+            let mut page: Value = self
+                .send(request)
+                .await?
+                .json()
+                .await
+                .map_err(anyhow::Error::from)?;
             match page["items"].take() {
                 Value::Array(more) => items.extend(more),
-                _ => return Err(Failure::new(Exit::Other, "the answer has no items: is this the right address?")),
+                _ => {
+                    return Err(Failure::new(
+                        Exit::Other,
+                        "the answer has no items: is this the right address?",
+                    ));
+                }
             }
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = Some(next.to_owned()),
@@ -80,9 +101,15 @@ impl Api {
     /// A request that got no answer. Only one that never connected has certainly not been carried out.
     pub(crate) fn unreachable(&self, error: &reqwest::Error) -> Failure {
         if error.is_connect() {
-            return Failure::new(Exit::Unavailable, format!("nothing answers at {}: is the cluster running?", self.base));
+            return Failure::new(
+                Exit::Unavailable,
+                format!("nothing answers at {}: is the cluster running?", self.base),
+            );
         }
-        Failure::new(Exit::OutcomeUnknown, format!("{} broke off before it answered: {error}", self.base))
+        Failure::new(
+            Exit::OutcomeUnknown,
+            format!("{} broke off before it answered: {error}", self.base),
+        )
     }
 }
 
@@ -91,8 +118,12 @@ pub(crate) async fn refusal(response: Response) -> Failure {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
     let message = match serde_json::from_str::<Problem>(&text) {
-        Ok(Problem { detail: Some(detail), .. }) => detail,
-        Ok(Problem { title: Some(title), .. }) => title,
+        Ok(Problem {
+            detail: Some(detail), ..
+        }) => detail,
+        Ok(Problem {
+            title: Some(title), ..
+        }) => title,
         _ if text.is_empty() => status.to_string(),
         _ => text.chars().take(500).collect(),
     };

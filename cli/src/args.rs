@@ -21,7 +21,12 @@ pub(crate) struct DataArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
     /// The router to ask
-    #[arg(long = "router", value_name = "URL", env = "HOLDFAST_ROUTER", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long = "router",
+        value_name = "URL",
+        env = "HOLDFAST_ROUTER",
+        default_value = "http://127.0.0.1:7400"
+    )]
     pub(crate) url: String,
 }
 
@@ -32,7 +37,12 @@ pub(crate) struct AdminArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
     /// The placement member to ask; any will do
-    #[arg(long = "placement", value_name = "URL", env = "HOLDFAST_PLACEMENT", default_value = "http://127.0.0.1:7410")]
+    #[arg(
+        long = "placement",
+        value_name = "URL",
+        env = "HOLDFAST_PLACEMENT",
+        default_value = "http://127.0.0.1:7410"
+    )]
     pub(crate) url: String,
 }
 

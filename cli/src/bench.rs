@@ -11,7 +11,12 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     load: LoadArgs,
     /// A router to load; may be given more than once
-    #[arg(long, value_name = "URL", env = "HOLDFAST_ROUTER", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOLDFAST_ROUTER",
+        default_value = "http://127.0.0.1:7400"
+    )]
     router: Vec<String>,
     /// How the report is printed
     #[arg(short, long, value_enum, default_value_t)]

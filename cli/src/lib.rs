@@ -56,6 +56,9 @@ fn run(cli: Cli) -> Outcome {
 
 /// Runs a command that talks to a cluster and ends.
 fn client(command: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
     runtime.block_on(command)
 }

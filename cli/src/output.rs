@@ -46,7 +46,11 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Outcome {
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     let terminal = std::io::stdout().is_terminal();
-    table.load_preset(if terminal { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING });
+    table.load_preset(if terminal {
+        presets::UTF8_HORIZONTAL_ONLY
+    } else {
+        presets::NOTHING
+    });
     if terminal {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }

@@ -14,7 +14,9 @@ pub fn now() -> Instant {
 
 /// Milliseconds since the Unix epoch by the wall clock. It may step back: order nothing by it alone.
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| {
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// A ticker whose first tick is one `period` away and which skips ticks that it missed.

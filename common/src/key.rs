@@ -97,7 +97,11 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.0[..self.0.len().min(64)];
         write!(f, "{}", shown.escape_ascii())?;
-        if shown.len() < self.0.len() { f.write_str("…") } else { Ok(()) }
+        if shown.len() < self.0.len() {
+            f.write_str("…")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -120,7 +124,10 @@ impl Span {
 
     /// The whole key space.
     pub fn everything() -> Self {
-        Self { start: Bytes::new(), end: Bytes::new() }
+        Self {
+            start: Bytes::new(),
+            end: Bytes::new(),
+        }
     }
 
     /// Every key that begins with `prefix`; an empty prefix is everything.
@@ -153,7 +160,12 @@ impl Span {
     /// What both have in common, if anything.
     pub fn intersection(&self, other: &Span) -> Option<Span> {
         let start = (&self.start).max(&other.start).clone();
-        let end = if ends_no_later(&self.end, &other.end) { &self.end } else { &other.end }.clone();
+        let end = if ends_no_later(&self.end, &other.end) {
+            &self.end
+        } else {
+            &other.end
+        }
+        .clone();
         Span::new(start, end).ok()
     }
 
@@ -169,8 +181,14 @@ impl Span {
             return None;
         }
         Some((
-            Span { start: self.start.clone(), end: at.clone() },
-            Span { start: at.clone(), end: self.end.clone() },
+            Span {
+                start: self.start.clone(),
+                end: at.clone(),
+            },
+            Span {
+                start: at.clone(),
+                end: self.end.clone(),
+            },
         ))
     }
 }
@@ -183,7 +201,11 @@ impl fmt::Debug for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end: &dyn fmt::Display = if self.end.is_empty() { &"∞" } else { &Printable(&self.end) };
+        let end: &dyn fmt::Display = if self.end.is_empty() {
+            &"∞"
+        } else {
+            &Printable(&self.end)
+        };
         write!(f, "[{}, {})", Printable(&self.start), end)
     }
 }

@@ -91,14 +91,23 @@ enum Next {
 impl PlacementClient {
     /// A client of the members at these RPC addresses.
     pub fn new(members: Vec<String>, client: Client) -> Self {
-        Self(Arc::new(Inner { client, members, route: Mutex::default() }))
+        Self(Arc::new(Inner {
+            client,
+            members,
+            route: Mutex::default(),
+        }))
     }
 
     /// Asks until a leader answers or `deadline` has come.
     ///
     /// # Errors
     /// [`Error::Refused`] and [`Error::WrongCluster`] at once, [`Error::GaveUp`] at the deadline.
-    pub async fn call<Request, Answer>(&self, method: u16, request: &Request, deadline: Instant) -> Result<Answer, Error>
+    pub async fn call<Request, Answer>(
+        &self,
+        method: u16,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Answer, Error>
     where
         Request: Serialize,
         Answer: DeserializeOwned,
@@ -108,7 +117,11 @@ impl PlacementClient {
         loop {
             let target = self.target();
             let until = deadline.min(clock::now() + ATTEMPT);
-            let answer = self.0.client.call(&target, Lane::Fast, method, body.clone(), until).await;
+            let answer = self
+                .0
+                .client
+                .call(&target, Lane::Fast, method, body.clone(), until)
+                .await;
             let decoded = answer.map(|body| proto::decode::<Result<Answer, Refusal>>(&body));
             let next = match decoded {
                 Ok(Ok(Ok(answer))) => {
@@ -126,8 +139,17 @@ impl PlacementClient {
     /// The changes of the map, beginning with all of it. The stream never ends: it opens the driver's anew whenever that breaks,
     /// from where it was.
     pub fn watch_map(&self) -> BoxStream<'static, MapEvent> {
-        let watch = Watch { client: self.clone(), from: None, events: None, pace: Pace::default() };
-        stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) }).boxed()
+        let watch = Watch {
+            client: self.clone(),
+            from: None,
+            events: None,
+            pace: Pace::default(),
+        };
+        stream::unfold(
+            watch,
+            |mut watch| async move { Some((watch.next().await, watch)) },
+        )
+        .boxed()
     }
 
     fn target(&self) -> String {
@@ -145,7 +167,9 @@ impl PlacementClient {
                 self.0.route.lock().preferred = Some(leader);
                 Next::Follow
             }
-            Refusal::NotLeader { leader: None } | Refusal::NotBootstrapped | Refusal::Unavailable(_) => self.failed(refusal.to_string()),
+            Refusal::NotLeader { leader: None } | Refusal::NotBootstrapped | Refusal::Unavailable(_) => {
+                self.failed(refusal.to_string())
+            }
             Refusal::WrongCluster { .. }
             | Refusal::NameTaken { .. }
             | Refusal::UnknownStore(_)
@@ -205,7 +229,11 @@ impl Watch {
         loop {
             let trouble = match &mut self.events {
                 None => self.open().await,
-                Some(events) => match events.next().await.map(|item| item.map(|body| proto::decode(&body))) {
+                Some(events) => match events
+                    .next()
+                    .await
+                    .map(|item| item.map(|body| proto::decode(&body)))
+                {
                     Some(Ok(Ok(Ok(event)))) => return self.advance(event),
                     Some(Ok(Ok(Err(refusal)))) => Some(self.client.refused(refusal)),
                     Some(Ok(Err(malformed))) => Some(self.client.failed(malformed.to_string())),
@@ -230,7 +258,13 @@ impl Watch {
     async fn open(&mut self) -> Option<Next> {
         let target = self.client.target();
         let body = proto::encode(&WatchMap { from: self.from });
-        let opened = self.client.0.client.stream(&target, Lane::Fast, method::PLACEMENT_WATCH_MAP, body, clock::now() + ATTEMPT);
+        let opened = self.client.0.client.stream(
+            &target,
+            Lane::Fast,
+            method::PLACEMENT_WATCH_MAP,
+            body,
+            clock::now() + ATTEMPT,
+        );
         match opened.await {
             Ok(events) => {
                 self.client.0.route.lock().preferred = Some(target);
@@ -269,7 +303,11 @@ mod tests {
         route.preferred = Some("leader".into());
         assert_eq!(route.target(&members()), "leader");
         route.failed();
-        assert_eq!(route.target(&members()), "b", "a leader that is gone is forgotten first");
+        assert_eq!(
+            route.target(&members()),
+            "b",
+            "a leader that is gone is forgotten first"
+        );
         route.failed();
         route.failed();
         assert_eq!(route.target(&members()), "a");

@@ -86,7 +86,9 @@ impl Descriptor {
 
     /// The replicas that count in elections and commits.
     pub fn voters(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.iter().filter(|replica| replica.role != Role::Learner)
+        self.replicas
+            .iter()
+            .filter(|replica| replica.role != Role::Learner)
     }
 
     /// Whether a change of membership is half done.
@@ -101,7 +103,16 @@ mod tests {
 
     #[test]
     fn epochs_are_partially_ordered() {
-        let (a, b) = (Epoch { bounds: 2, membership: 1 }, Epoch { bounds: 1, membership: 2 });
+        let (a, b) = (
+            Epoch {
+                bounds: 2,
+                membership: 1,
+            },
+            Epoch {
+                bounds: 1,
+                membership: 2,
+            },
+        );
         assert!(a.is_newer_than(b) && b.is_newer_than(a));
         assert!(!a.is_at_least(b) && !b.is_at_least(a));
         assert!(!a.is_newer_than(a) && a.is_at_least(a));

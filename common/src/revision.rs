@@ -51,7 +51,12 @@ impl fmt::Display for Revision {
 
 impl fmt::Debug for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Revision({}ms+{})", self.millis(), self.0 & ((1 << COUNTER_BITS) - 1))
+        write!(
+            f,
+            "Revision({}ms+{})",
+            self.millis(),
+            self.0 & ((1 << COUNTER_BITS) - 1)
+        )
     }
 }
 
@@ -71,7 +76,10 @@ mod tests {
     fn revisions_grow_when_the_clock_steps_back() {
         let last = Revision::at_millis(2_000);
         assert_eq!(last.advance_to(Revision::at_millis(1_000)), last.next());
-        assert_eq!(last.advance_to(Revision::at_millis(3_000)), Revision::at_millis(3_000));
+        assert_eq!(
+            last.advance_to(Revision::at_millis(3_000)),
+            Revision::at_millis(3_000)
+        );
         assert_eq!(last.advance_to(last), last.next());
     }
 

@@ -35,21 +35,36 @@ pub enum Error {
 
 /// Upper bounds of the buckets of every `_seconds` histogram: 0.1 ms to 10 s in 16 steps.
 pub const SECONDS_BUCKETS: [f64; 16] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 3.2, 10.0,
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 3.2,
+    10.0,
 ];
 
 /// Upper bounds of the buckets of every histogram that counts things.
-const COUNT_BUCKETS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
+const COUNT_BUCKETS: [f64; 12] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0,
+];
 
 /// Upper bounds of the buckets of every histogram that measures bytes.
 const BYTES_BUCKETS: [f64; 12] = [
-    256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0, 1_073_741_824.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
 ];
 
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
     // Openraft tells at `info` what only someone debugging openraft wants to read.
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,fjall=warn,lsm_tree=warn"));
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,fjall=warn,lsm_tree=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
@@ -82,7 +97,10 @@ impl Metrics {
         metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "role" => role).set(1.0);
         let process = metrics_process::Collector::default();
         process.describe();
-        Ok(Self { handle, process: Arc::new(process) })
+        Ok(Self {
+            handle,
+            process: Arc::new(process),
+        })
     }
 
     /// Folds what histograms have gathered, every few seconds, for as long as the future is polled; without it they grow.
@@ -111,7 +129,13 @@ mod tests {
         let metrics = Metrics::install("test").unwrap();
         metrics::histogram!("holdfast_example_seconds").record(0.003);
         let text = metrics.render();
-        assert!(text.contains("holdfast_example_seconds_bucket{le=\"0.004\"} 1"), "{text}");
-        assert!(text.contains("holdfast_build_info{") && text.contains("process_resident_memory_bytes"), "{text}");
+        assert!(
+            text.contains("holdfast_example_seconds_bucket{le=\"0.004\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("holdfast_build_info{") && text.contains("process_resident_memory_bytes"),
+            "{text}"
+        );
     }
 }

@@ -34,7 +34,12 @@ pub struct Replica {
 impl Range {
     /// The stores of its voters, in order.
     pub fn voters(&self) -> Vec<u64> {
-        let mut stores: Vec<u64> = self.replicas.iter().filter(|replica| replica.role == "voter").map(|replica| replica.store_id).collect();
+        let mut stores: Vec<u64> = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.role == "voter")
+            .map(|replica| replica.store_id)
+            .collect();
         stores.sort();
         stores
     }
@@ -49,7 +54,11 @@ pub struct Admin {
 
 impl Admin {
     pub(crate) fn new(base: String) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().unwrap_or_default();
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .no_proxy()
+            .build()
+            .unwrap_or_default();
         Self { base, http }
     }
 
@@ -65,7 +74,9 @@ impl Admin {
             let page = self.get(&format!("/v1/ranges?limit=500{cursor}")).await?;
             ranges.extend(serde_json::from_value::<Vec<Range>>(page["items"].clone())?);
             match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={}", percent_encode(next.as_bytes(), NON_ALPHANUMERIC)),
+                Some(next) => {
+                    cursor = format!("&cursor={}", percent_encode(next.as_bytes(), NON_ALPHANUMERIC))
+                }
                 None => return Ok(ranges),
             }
         }
@@ -73,7 +84,12 @@ impl Admin {
 
     /// The range that holds a key.
     pub async fn range_of(&self, key: &str) -> anyhow::Result<Range> {
-        let page = self.get(&format!("/v1/ranges?key={}", percent_encode(key.as_bytes(), NON_ALPHANUMERIC))).await?;
+        let page = self
+            .get(&format!(
+                "/v1/ranges?key={}",
+                percent_encode(key.as_bytes(), NON_ALPHANUMERIC)
+            ))
+            .await?;
         Ok(serde_json::from_value(page["items"][0].clone())?)
     }
 
@@ -84,17 +100,30 @@ impl Admin {
 
     /// Moves a replica and waits for the end.
     pub async fn move_replica(&self, range: u64, from: u64, to: u64) -> anyhow::Result<Value> {
-        self.change(&format!("/v1/ranges/{range}/move"), json!({"from_store": from, "to_store": to})).await
+        self.change(
+            &format!("/v1/ranges/{range}/move"),
+            json!({"from_store": from, "to_store": to}),
+        )
+        .await
     }
 
     /// Hands a leadership over and waits for the end.
     pub async fn transfer_leader(&self, range: u64, to: u64) -> anyhow::Result<Value> {
-        self.change(&format!("/v1/ranges/{range}/transfer-leader"), json!({"to_store": to})).await
+        self.change(
+            &format!("/v1/ranges/{range}/transfer-leader"),
+            json!({"to_store": to}),
+        )
+        .await
     }
 
     /// POSTs a change, waits for its operator, and fails unless that is done.
     pub async fn change(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        let answer = self.http.post(format!("{}{path}?wait=true", self.base)).json(&body).send().await?;
+        let answer = self
+            .http
+            .post(format!("{}{path}?wait=true", self.base))
+            .json(&body)
+            .send()
+            .await?;
         let (status, text) = (answer.status(), answer.text().await?);
         ensure!(status.is_success(), "{path} {body}: {status}: {text}");
         let operator: Value = serde_json::from_str(&text)?;
@@ -115,13 +144,23 @@ impl Admin {
         let deadline = Instant::now() + within;
         loop {
             if let Ok(ranges) = self.ranges().await {
-                let settled = |range: &Range| range.voters().len() == voters && range.replicas.len() == voters && range.leader_store.is_some();
+                let settled = |range: &Range| {
+                    range.voters().len() == voters
+                        && range.replicas.len() == voters
+                        && range.leader_store.is_some()
+                };
                 if !ranges.is_empty() && ranges.iter().all(settled) && check_tiling(&ranges).is_ok() {
                     return Ok(ranges);
                 }
-                ensure!(Instant::now() < deadline, "ranges have not settled within {within:?}: {ranges:#?}");
+                ensure!(
+                    Instant::now() < deadline,
+                    "ranges have not settled within {within:?}: {ranges:#?}"
+                );
             }
-            ensure!(Instant::now() < deadline, "the placement driver has not answered within {within:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "the placement driver has not answered within {within:?}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -131,7 +170,12 @@ impl Admin {
 pub fn check_tiling(ranges: &[Range]) -> anyhow::Result<()> {
     let mut expected = "";
     for (index, range) in ranges.iter().enumerate() {
-        ensure!(range.start == expected, "range {} begins at {:?}, expected {expected:?}", range.id, range.start);
+        ensure!(
+            range.start == expected,
+            "range {} begins at {:?}, expected {expected:?}",
+            range.id,
+            range.start
+        );
         if range.end.is_empty() && index + 1 < ranges.len() {
             bail!("range {} ends the key space, but more follow", range.id);
         }

@@ -36,7 +36,11 @@ pub struct Client {
 impl Client {
     pub(crate) fn new(base: String) -> Self {
         // Building can only fail for TLS, which is not compiled in.
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap_or_default();
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()
+            .unwrap_or_default();
         Self { base, http }
     }
 
@@ -52,12 +56,20 @@ impl Client {
 
     /// PUT.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) -> anyhow::Result<Answer> {
-        self.send(self.request(Method::PUT, &path(key)).body(value.into())).await
+        self.send(self.request(Method::PUT, &path(key)).body(value.into()))
+            .await
     }
 
     /// PUT if the revision is this one.
-    pub async fn compare_and_set(&self, key: impl AsRef<[u8]>, revision: u64, value: impl Into<Vec<u8>>) -> anyhow::Result<Answer> {
-        let request = self.request(Method::PUT, &path(key)).header(header::IF_MATCH, format!("\"{revision}\""));
+    pub async fn compare_and_set(
+        &self,
+        key: impl AsRef<[u8]>,
+        revision: u64,
+        value: impl Into<Vec<u8>>,
+    ) -> anyhow::Result<Answer> {
+        let request = self
+            .request(Method::PUT, &path(key))
+            .header(header::IF_MATCH, format!("\"{revision}\""));
         self.send(request.body(value.into())).await
     }
 
@@ -75,8 +87,15 @@ impl Client {
     pub async fn scan_everything(&self) -> anyhow::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let (mut rows, mut cursor) = (Vec::new(), String::new());
         loop {
-            let answer = self.send(self.request(Method::GET, &format!("/v1/kv?limit=5000{cursor}"))).await?;
-            ensure!(answer.status == 200, "scan: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+            let answer = self
+                .send(self.request(Method::GET, &format!("/v1/kv?limit=5000{cursor}")))
+                .await?;
+            ensure!(
+                answer.status == 200,
+                "scan: {} {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            );
             let page: Value = serde_json::from_slice(&answer.body)?;
             for item in page["items"].as_array().context("no items")? {
                 rows.push((field(item, "key")?, field(item, "value")?));
@@ -92,9 +111,16 @@ impl Client {
     pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
         let response = request.send().await?;
         let status = response.status().as_u16();
-        let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let etag = response
+            .headers()
+            .get(header::ETAG)
+            .and_then(|etag| etag.to_str().ok());
         let revision = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
-        Ok(Answer { status, revision, body: response.bytes().await?.to_vec() })
+        Ok(Answer {
+            status,
+            revision,
+            body: response.bytes().await?.to_vec(),
+        })
     }
 }
 
@@ -107,6 +133,8 @@ fn field(item: &Value, name: &str) -> anyhow::Result<Vec<u8>> {
     if let Some(text) = item[name].as_str() {
         return Ok(text.as_bytes().to_vec());
     }
-    let base64 = item[format!("{name}_base64")].as_str().with_context(|| format!("no {name}"))?;
+    let base64 = item[format!("{name}_base64")]
+        .as_str()
+        .with_context(|| format!("no {name}"))?;
     Ok(base64::engine::general_purpose::STANDARD.decode(base64)?)
 }

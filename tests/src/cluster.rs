@@ -29,7 +29,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { stores: 3, placements: 1, routers: 1 }
+        Self {
+            stores: 3,
+            placements: 1,
+            routers: 1,
+        }
     }
 }
 
@@ -73,7 +77,14 @@ impl Cluster {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::Builder::new().prefix("holdfast-test-").tempdir()?;
         let base_port = free_ports()?;
-        let mut cluster = Self { options, program: program.into(), base_port, dir, launcher: None, _turn: turn };
+        let mut cluster = Self {
+            options,
+            program: program.into(),
+            base_port,
+            dir,
+            launcher: None,
+            _turn: turn,
+        };
         cluster.up()?;
         Ok(cluster)
     }
@@ -108,7 +119,11 @@ impl Cluster {
         let mut launcher = self.launcher.take().context("it does not run")?;
         send(launcher.id(), Signal::TERM)?;
         let status = launcher.wait()?;
-        ensure!(status.success(), "the launcher ended with {status}:\n{}", self.complaints());
+        ensure!(
+            status.success(),
+            "the launcher ended with {status}:\n{}",
+            self.complaints()
+        );
         Ok(())
     }
 
@@ -122,19 +137,27 @@ impl Cluster {
             let _ = send(*pid, Signal::KILL);
         }
         launcher.wait()?;
-        wait_until(Duration::from_secs(10), "the members are gone", || Ok(pids.iter().all(|pid| !alive(*pid))))
+        wait_until(Duration::from_secs(10), "the members are gone", || {
+            Ok(pids.iter().all(|pid| !alive(*pid)))
+        })
     }
 
     /// kill -9 of one member.
     pub fn kill(&self, name: &str) -> anyhow::Result<()> {
-        let pid = self.member(name)?.pid.with_context(|| format!("{name} does not run"))?;
+        let pid = self
+            .member(name)?
+            .pid
+            .with_context(|| format!("{name} does not run"))?;
         send(pid, Signal::KILL)?;
-        wait_until(Duration::from_secs(10), "the launcher has noticed", || Ok(self.member(name)?.pid.is_none()))
+        wait_until(Duration::from_secs(10), "the launcher has noticed", || {
+            Ok(self.member(name)?.pid.is_none())
+        })
     }
 
     /// Asks the launcher to start a member that does not run.
     pub async fn start_member(&self, name: &str) -> anyhow::Result<()> {
-        self.control(&format!("start/{name}"), serde_json::json!({})).await
+        self.control(&format!("start/{name}"), serde_json::json!({}))
+            .await
     }
 
     /// Asks the launcher to stop a member in order.
@@ -163,13 +186,18 @@ impl Cluster {
 
     /// One of them.
     pub fn member(&self, name: &str) -> anyhow::Result<Member> {
-        self.members()?.into_iter().find(|member| member.name == name).with_context(|| format!("no member {name}"))
+        self.members()?
+            .into_iter()
+            .find(|member| member.name == name)
+            .with_context(|| format!("no member {name}"))
     }
 
     /// The store with this id.
     pub fn store(&self, id: u64) -> anyhow::Result<Member> {
         let mut members = self.members()?.into_iter();
-        members.find(|member| member.role == "store" && member.id == Some(id)).with_context(|| format!("no store {id}"))
+        members
+            .find(|member| member.role == "store" && member.id == Some(id))
+            .with_context(|| format!("no store {id}"))
     }
 
     /// A client of the first router.
@@ -205,17 +233,26 @@ impl Cluster {
     /// Fails when any member has panicked or logged an error.
     pub fn assert_no_errors(&self) -> anyhow::Result<()> {
         let complaints = self.complaints();
-        ensure!(complaints.is_empty(), "unexpected errors in the logs:\n{complaints}");
+        ensure!(
+            complaints.is_empty(),
+            "unexpected errors in the logs:\n{complaints}"
+        );
         Ok(())
     }
 
     /// Lines of the logs that tell of errors.
     fn complaints(&self) -> String {
         let mut found = String::new();
-        let logs = std::fs::read_dir(self.dir().join("logs")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = std::fs::read_dir(self.dir().join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
         for path in logs.chain([self.dir().join("launcher.log")]) {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            for line in text.lines().filter(|line| line.contains("ERROR") || line.contains("panicked at") || line.starts_with("holdfast: not")) {
+            for line in text.lines().filter(|line| {
+                line.contains("ERROR") || line.contains("panicked at") || line.starts_with("holdfast: not")
+            }) {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 found.push_str(&format!("{name}: {line}\n"));
             }
@@ -237,7 +274,11 @@ impl Drop for Cluster {
 }
 
 /// Polls until `holds`: for what a test can only see from outside.
-pub(crate) fn wait_until(within: Duration, what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(crate) fn wait_until(
+    within: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     while !holds()? {
         ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
@@ -247,7 +288,10 @@ pub(crate) fn wait_until(within: Duration, what: &str, mut holds: impl FnMut() -
 }
 
 fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a pid")?;
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("not a pid")?;
     Ok(kill_process(pid, signal)?)
 }
 
@@ -260,7 +304,9 @@ fn alive(pid: u32) -> bool {
 fn free_ports() -> anyhow::Result<u16> {
     for _ in 0..200 {
         let base = rand::random_range(100..320) * 100;
-        let held: Vec<_> = (base..base + 95).map_while(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
+        let held: Vec<_> = (base..base + 95)
+            .map_while(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+            .collect();
         if held.len() == 95 {
             return Ok(base);
         }

@@ -17,7 +17,10 @@ pub struct Dataset {
 impl Dataset {
     /// Keys and values, in key order.
     pub fn rows(&self) -> anyhow::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let lines = self.text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let lines = self
+            .text
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty());
         lines
             .map(|line| {
                 let tab = line.iter().position(|&byte| byte == b'\t').context("no tab")?;

@@ -34,7 +34,12 @@ impl History {
     }
 
     /// The time after `from` until every one of `keys` has had a write acknowledged that was acknowledged after it.
-    pub fn resumed_after(&self, from: Instant, keys: impl Fn(&str) -> usize, groups: usize) -> Vec<Option<Duration>> {
+    pub fn resumed_after(
+        &self,
+        from: Instant,
+        keys: impl Fn(&str) -> usize,
+        groups: usize,
+    ) -> Vec<Option<Duration>> {
         let mut first = vec![None; groups];
         for (at, key) in &self.acknowledged_at {
             if *at > from {
@@ -44,13 +49,21 @@ impl History {
         first
     }
 
-    fn note(&mut self, key: String, value: String, outcome: Result<(u16, Option<u64>), reqwest::Error>) -> anyhow::Result<()> {
+    fn note(
+        &mut self,
+        key: String,
+        value: String,
+        outcome: Result<(u16, Option<u64>), reqwest::Error>,
+    ) -> anyhow::Result<()> {
         let fate = self.keys.entry(key.clone()).or_default();
         match outcome {
             Ok((200..=204, revision)) => {
                 let revision = revision.unwrap_or_default();
                 if let Some((_, before)) = &fate.acknowledged {
-                    ensure!(revision > *before, "the revision of {key} went from {before} to {revision}");
+                    ensure!(
+                        revision > *before,
+                        "the revision of {key} went from {before} to {revision}"
+                    );
                 }
                 fate.acknowledged = Some((value, revision));
                 self.acknowledged_at.push((Instant::now(), key));
@@ -88,8 +101,13 @@ impl History {
                 status => anyhow::bail!("reading {key} back: {status}"),
             };
             let acknowledged = fate.acknowledged.as_ref().map(|(value, _)| value);
-            let fits = value.as_ref() == acknowledged || value.as_ref().is_some_and(|value| fate.maybe.contains(value));
-            ensure!(fits, "{key} holds {value:?}; acknowledged was {acknowledged:?}, possible {:?}", fate.maybe);
+            let fits = value.as_ref() == acknowledged
+                || value.as_ref().is_some_and(|value| fate.maybe.contains(value));
+            ensure!(
+                fits,
+                "{key} holds {value:?}; acknowledged was {acknowledged:?}, possible {:?}",
+                fate.maybe
+            );
         }
         Ok(())
     }
@@ -110,7 +128,10 @@ impl Writers {
             let (client, stop, prefixes) = (client.clone(), stop.clone(), prefixes.clone());
             tokio::spawn(write(client, stop, prefixes, writer, keys))
         });
-        Self { tasks: tasks.collect(), stop }
+        Self {
+            tasks: tasks.collect(),
+            stop,
+        }
     }
 
     /// Stops them and returns what they know.
@@ -124,7 +145,13 @@ impl Writers {
     }
 }
 
-async fn write(client: Client, stop: Arc<AtomicBool>, prefixes: Vec<String>, writer: usize, keys: usize) -> anyhow::Result<History> {
+async fn write(
+    client: Client,
+    stop: Arc<AtomicBool>,
+    prefixes: Vec<String>,
+    writer: usize,
+    keys: usize,
+) -> anyhow::Result<History> {
     let mut history = History::default();
     for round in 0.. {
         for number in 0..keys {

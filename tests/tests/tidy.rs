@@ -30,16 +30,31 @@ fn sources() -> Vec<PathBuf> {
 
 #[test]
 fn no_file_has_outgrown_its_job() {
-    let long: Vec<_> = sources().into_iter().filter(|path| fs::read_to_string(path).expect("text").lines().count() > MAX_LINES).collect();
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| fs::read_to_string(path).expect("text").lines().count() > MAX_LINES)
+        .collect();
     assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
 }
 
 #[test]
 fn no_room_is_a_lumber_room() {
-    let vague = ["util", "utils", "helper", "helpers", "manager", "misc", "common_utils"];
+    let vague = [
+        "util",
+        "utils",
+        "helper",
+        "helpers",
+        "manager",
+        "misc",
+        "common_utils",
+    ];
     let bad: Vec<_> = sources()
         .into_iter()
-        .filter(|path| path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| vague.contains(&stem)))
+        .filter(|path| {
+            path.file_stem()
+                .and_then(|stem| stem.to_str())
+                .is_some_and(|stem| vague.contains(&stem))
+        })
         .collect();
     assert!(bad.is_empty(), "{bad:?}");
 }
@@ -54,10 +69,33 @@ fn every_crate_forbids_unsafe_code() {
 
 #[test]
 fn the_router_carries_neither_consensus_nor_storage() {
-    let output = Command::new(env!("CARGO")).args(["tree", "-p", "holdfast-router", "--edges", "normal", "--prefix", "none", "--offline"]).current_dir(ROOT).output();
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "-p",
+            "holdfast-router",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--offline",
+        ])
+        .current_dir(ROOT)
+        .output();
     let tree = String::from_utf8(output.expect("cargo tree").stdout).expect("text");
     assert!(tree.contains("hyper"), "not a dependency tree: {tree}");
-    for crate_name in ["openraft", "fjall", "lsm-tree", "holdfast-store", "holdfast-placement"] {
-        assert!(!tree.lines().any(|line| line.starts_with(&format!("{crate_name} "))), "the router depends on {crate_name}");
+    for crate_name in [
+        "openraft",
+        "fjall",
+        "lsm-tree",
+        "holdfast-store",
+        "holdfast-placement",
+    ] {
+        assert!(
+            !tree
+                .lines()
+                .any(|line| line.starts_with(&format!("{crate_name} "))),
+            "the router depends on {crate_name}"
+        );
     }
 }

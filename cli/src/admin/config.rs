@@ -35,20 +35,34 @@ pub(crate) async fn run(command: ConfigCommand) -> Outcome {
             (admin, settings)
         }
         ConfigCommand::Set { settings, admin } => {
-            let patch = Value::Object(settings.iter().map(|setting| parse(setting)).collect::<Outcome<Map<_, _>>>()?);
-            let settings = Api::new(&admin.url)?.change(Method::PATCH, "/v1/config", &patch).await?;
+            let patch = Value::Object(
+                settings
+                    .iter()
+                    .map(|setting| parse(setting))
+                    .collect::<Outcome<Map<_, _>>>()?,
+            );
+            let settings = Api::new(&admin.url)?
+                .change(Method::PATCH, "/v1/config", &patch)
+                .await?;
             (admin, settings)
         }
     };
     output::print(admin.output, &settings, &["SETTING", "VALUE"], |settings| {
         let fields = settings.as_object().into_iter().flatten();
-        fields.map(|(name, value)| vec![name.clone(), cell(value)]).collect()
+        fields
+            .map(|(name, value)| vec![name.clone(), cell(value)])
+            .collect()
     })
 }
 
 fn parse(setting: &str) -> Outcome<(String, Value)> {
-    let (name, text) = setting.split_once('=').ok_or_else(|| Failure::usage(format!("{setting}: expected NAME=VALUE")))?;
-    Ok((name.to_owned(), serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))))
+    let (name, text) = setting
+        .split_once('=')
+        .ok_or_else(|| Failure::usage(format!("{setting}: expected NAME=VALUE")))?;
+    Ok((
+        name.to_owned(),
+        serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+    ))
 }
 
 #[cfg(test)]
@@ -59,7 +73,10 @@ mod tests {
 
     #[test]
     fn a_value_is_json_where_it_can_be() {
-        assert_eq!(parse("replication_factor=5").unwrap(), ("replication_factor".into(), json!(5)));
+        assert_eq!(
+            parse("replication_factor=5").unwrap(),
+            ("replication_factor".into(), json!(5))
+        );
         assert_eq!(parse("mode=fast").unwrap(), ("mode".into(), json!("fast")));
         assert!(parse("nothing").is_err());
     }

@@ -29,6 +29,12 @@ fn key_cell(row: &Value, field: &str) -> String {
 
 /// Labels as `name=value`.
 fn labels_cell(labels: &Value) -> String {
-    let pairs = labels.as_object().map(|labels| labels.iter().map(|(name, value)| format!("{name}={}", cell(value))));
-    pairs.map(|pairs| pairs.collect::<Vec<_>>().join(",")).unwrap_or_default()
+    let pairs = labels.as_object().map(|labels| {
+        labels
+            .iter()
+            .map(|(name, value)| format!("{name}={}", cell(value)))
+    });
+    pairs
+        .map(|pairs| pairs.collect::<Vec<_>>().join(","))
+        .unwrap_or_default()
 }

@@ -45,7 +45,8 @@ pub(crate) async fn run(command: OperatorCommand) -> Outcome {
         }
         OperatorCommand::Cancel { id, admin } => {
             let api = Api::new(&admin.url)?;
-            api.send(api.request(Method::DELETE, &format!("/v1/operators/{id}"))).await?;
+            api.send(api.request(Method::DELETE, &format!("/v1/operators/{id}")))
+                .await?;
             output::line(format!("operator {id} cancelled"))
         }
     }
@@ -53,9 +54,14 @@ pub(crate) async fn run(command: OperatorCommand) -> Outcome {
 
 fn print(admin: &AdminArgs, operators: &Vec<Value>) -> Outcome {
     let header = ["OPERATOR", "KIND", "RANGE", "STATE", "STEP", "WHY", "REASON"];
-    output::print(admin.output, operators, &header, |operators| operators.iter().map(row).collect())
+    output::print(admin.output, operators, &header, |operators| {
+        operators.iter().map(row).collect()
+    })
 }
 
 fn row(operator: &Value) -> Vec<String> {
-    ["id", "kind", "range_id", "state", "step", "why", "reason"].iter().map(|field| cell(&operator[*field])).collect()
+    ["id", "kind", "range_id", "state", "step", "why", "reason"]
+        .iter()
+        .map(|field| cell(&operator[*field]))
+        .collect()
 }

@@ -34,9 +34,12 @@ pub(crate) async fn run(command: PlacementCommand) -> Outcome {
             let cluster = Api::new(&admin.url)?.get("/v1/cluster").await?;
             let members = cluster["members"].as_array().cloned().unwrap_or_default();
             let leader = cell(&cluster["leader"]);
-            output::print(admin.output, &members, &["NAME", "ROLE", "HTTP", "RPC"], |members| {
-                members.iter().map(|member| row(member, &leader)).collect()
-            })
+            output::print(
+                admin.output,
+                &members,
+                &["NAME", "ROLE", "HTTP", "RPC"],
+                |members| members.iter().map(|member| row(member, &leader)).collect(),
+            )
         }
         PlacementCommand::TransferLeader { to, change: args } => {
             change(&args, "/v1/placement/transfer-leader", &json!({"to": to})).await
@@ -45,6 +48,15 @@ pub(crate) async fn run(command: PlacementCommand) -> Outcome {
 }
 
 fn row(member: &Value, leader: &str) -> Vec<String> {
-    let role = if cell(&member["name"]) == leader { "leader" } else { "follower" };
-    vec![cell(&member["name"]), role.into(), cell(&member["http"]), cell(&member["rpc"])]
+    let role = if cell(&member["name"]) == leader {
+        "leader"
+    } else {
+        "follower"
+    };
+    vec![
+        cell(&member["name"]),
+        role.into(),
+        cell(&member["http"]),
+        cell(&member["rpc"]),
+    ]
 }

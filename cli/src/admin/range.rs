@@ -97,21 +97,43 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
             print(&admin, &vec![range])
         }
         RangeCommand::Split(args) => change(&args.change, "/v1/ranges/split", &split_body(&args)).await,
-        RangeCommand::Merge { id, change: args } => change(&args, &format!("/v1/ranges/{id}/merge"), &json!({})).await,
-        RangeCommand::Move { id, from, to, change: args } => {
-            change(&args, &format!("/v1/ranges/{id}/move"), &json!({"from_store": from, "to_store": to})).await
+        RangeCommand::Merge { id, change: args } => {
+            change(&args, &format!("/v1/ranges/{id}/merge"), &json!({})).await
+        }
+        RangeCommand::Move {
+            id,
+            from,
+            to,
+            change: args,
+        } => {
+            change(
+                &args,
+                &format!("/v1/ranges/{id}/move"),
+                &json!({"from_store": from, "to_store": to}),
+            )
+            .await
         }
         RangeCommand::TransferLeader { id, to, change: args } => {
-            change(&args, &format!("/v1/ranges/{id}/transfer-leader"), &json!({"to_store": to})).await
+            change(
+                &args,
+                &format!("/v1/ranges/{id}/transfer-leader"),
+                &json!({"to_store": to}),
+            )
+            .await
         }
-        RangeCommand::Scatter { id, change: args } => change(&args, &format!("/v1/ranges/{id}/scatter"), &json!({})).await,
+        RangeCommand::Scatter { id, change: args } => {
+            change(&args, &format!("/v1/ranges/{id}/scatter"), &json!({})).await
+        }
     }
 }
 
 async fn list(args: LsArgs) -> Outcome {
     let api = Api::new(&args.admin.url)?;
     let path = match &args.key {
-        Some(key) => format!("/v1/ranges?key={}", percent_encode(key.as_bytes(), NON_ALPHANUMERIC)),
+        Some(key) => format!(
+            "/v1/ranges?key={}",
+            percent_encode(key.as_bytes(), NON_ALPHANUMERIC)
+        ),
         None => "/v1/ranges".to_owned(),
     };
     print(&args.admin, &api.list(&path).await?)
@@ -128,8 +150,12 @@ fn split_body(args: &SplitArgs) -> Value {
 }
 
 fn print(admin: &AdminArgs, ranges: &Vec<Value>) -> Outcome {
-    let header = ["RANGE", "START", "END", "EPOCH", "LEADER", "STORES", "SIZE", "KEYS", "STATE"];
-    output::print(admin.output, ranges, &header, |ranges| ranges.iter().map(row).collect())
+    let header = [
+        "RANGE", "START", "END", "EPOCH", "LEADER", "STORES", "SIZE", "KEYS", "STATE",
+    ];
+    output::print(admin.output, ranges, &header, |ranges| {
+        ranges.iter().map(row).collect()
+    })
 }
 
 fn row(range: &Value) -> Vec<String> {
@@ -144,10 +170,17 @@ fn row(range: &Value) -> Vec<String> {
         cell(&range["id"]),
         key_cell(range, "start"),
         key_cell(range, "end"),
-        format!("{}.{}", cell(&range["epoch"]["bounds"]), cell(&range["epoch"]["membership"])),
+        format!(
+            "{}.{}",
+            cell(&range["epoch"]["bounds"]),
+            cell(&range["epoch"]["membership"])
+        ),
         cell(&range["leader_store"]),
         stores.unwrap_or_default(),
-        range["size_bytes"].as_u64().map(output::bytes).unwrap_or_default(),
+        range["size_bytes"]
+            .as_u64()
+            .map(output::bytes)
+            .unwrap_or_default(),
         cell(&range["keys"]),
         cell(&range["state"]),
     ]

@@ -15,7 +15,11 @@ pub(crate) async fn run(args: AdminArgs) -> Outcome {
     if args.output == Format::Json {
         return output::json(&cluster);
     }
-    output::line(format!("cluster {}: {}", cell(&cluster["id"]), cell(&cluster["health"])))?;
+    output::line(format!(
+        "cluster {}: {}",
+        cell(&cluster["id"]),
+        cell(&cluster["health"])
+    ))?;
     output::print(args.output, &cluster, &["WHAT", "VALUE"], |cluster| rows(cluster))
 }
 
@@ -24,7 +28,11 @@ fn rows(cluster: &Value) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for (name, value) in cluster.as_object().into_iter().flatten() {
         match value {
-            Value::Object(counts) => rows.extend(counts.iter().map(|(kind, count)| vec![format!("{name}.{kind}"), cell(count)])),
+            Value::Object(counts) => rows.extend(
+                counts
+                    .iter()
+                    .map(|(kind, count)| vec![format!("{name}.{kind}"), cell(count)]),
+            ),
             Value::Array(items) => rows.push(vec![name.clone(), items.len().to_string()]),
             value => rows.push(vec![name.clone(), cell(value)]),
         }

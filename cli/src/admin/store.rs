@@ -51,7 +51,9 @@ pub(crate) async fn run(command: StoreCommand) -> Outcome {
             let store = Api::new(&admin.url)?.get(&format!("/v1/stores/{id}")).await?;
             print(&admin, &vec![store])
         }
-        StoreCommand::Drain { id, change: args } => change(&args, &format!("/v1/stores/{id}/drain"), &json!({})).await,
+        StoreCommand::Drain { id, change: args } => {
+            change(&args, &format!("/v1/stores/{id}/drain"), &json!({})).await
+        }
         StoreCommand::Decommission { id, change: args } => {
             change(&args, &format!("/v1/stores/{id}/decommission"), &json!({})).await
         }
@@ -59,12 +61,29 @@ pub(crate) async fn run(command: StoreCommand) -> Outcome {
 }
 
 fn print(admin: &AdminArgs, stores: &Vec<Value>) -> Outcome {
-    let header = ["STORE", "NAME", "STATE", "RANGES", "LEADERS", "USED", "AVAILABLE", "LABELS", "HTTP"];
-    output::print(admin.output, stores, &header, |stores| stores.iter().map(row).collect())
+    let header = [
+        "STORE",
+        "NAME",
+        "STATE",
+        "RANGES",
+        "LEADERS",
+        "USED",
+        "AVAILABLE",
+        "LABELS",
+        "HTTP",
+    ];
+    output::print(admin.output, stores, &header, |stores| {
+        stores.iter().map(row).collect()
+    })
 }
 
 fn row(store: &Value) -> Vec<String> {
-    let space = |field: &str| store["capacity"][field].as_u64().map(output::bytes).unwrap_or_default();
+    let space = |field: &str| {
+        store["capacity"][field]
+            .as_u64()
+            .map(output::bytes)
+            .unwrap_or_default()
+    };
     vec![
         cell(&store["id"]),
         cell(&store["name"]),

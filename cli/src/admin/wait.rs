@@ -19,14 +19,24 @@ pub(super) async fn change(args: &ChangeArgs, path: &str, body: &Value) -> Outco
         .with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").map_err(anyhow::Error::from)?);
     progress.enable_steady_tick(Duration::from_millis(100));
     progress.set_message("under way");
-    let path = if args.no_wait { path.to_owned() } else { format!("{path}?wait=true") };
+    let path = if args.no_wait {
+        path.to_owned()
+    } else {
+        format!("{path}?wait=true")
+    };
     let operator = api.change(Method::POST, &path, body).await?;
     progress.finish_and_clear();
     report(args.admin.output, &operator)?;
     match operator["state"].as_str() {
-        Some("failed" | "cancelled" | "timed_out") => {
-            Err(Failure::new(Exit::Other, format!("operator {} ended as {}: {}", cell(&operator["id"]), cell(&operator["state"]), cell(&operator["reason"]))))
-        }
+        Some("failed" | "cancelled" | "timed_out") => Err(Failure::new(
+            Exit::Other,
+            format!(
+                "operator {} ended as {}: {}",
+                cell(&operator["id"]),
+                cell(&operator["state"]),
+                cell(&operator["reason"])
+            ),
+        )),
         _ => Ok(()),
     }
 }

@@ -24,7 +24,12 @@ pub(crate) struct ExportArgs {
     #[command(flatten)]
     selection: Selection,
     /// The router to ask
-    #[arg(long = "router", value_name = "URL", env = "HOLDFAST_ROUTER", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long = "router",
+        value_name = "URL",
+        env = "HOLDFAST_ROUTER",
+        default_value = "http://127.0.0.1:7400"
+    )]
     url: String,
 }
 
@@ -38,7 +43,10 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
     let partial = partial_name(&args.file);
     let mut out: Box<dyn Write> = match to_stdout {
         true => Box::new(BufWriter::new(std::io::stdout().lock())),
-        false if is_gzip(&args.file) => Box::new(GzEncoder::new(BufWriter::new(File::create(&partial)?), Compression::default())),
+        false if is_gzip(&args.file) => Box::new(GzEncoder::new(
+            BufWriter::new(File::create(&partial)?),
+            Compression::default(),
+        )),
         false => Box::new(BufWriter::new(File::create(&partial)?)),
     };
     let mut line = Vec::new();

@@ -30,11 +30,14 @@ pub(crate) async fn run(args: GetArgs) -> Outcome {
     let api = Api::new(&args.data.url)?;
     let key = argument(&args.key);
     let consistency = if args.stale { "?consistency=stale" } else { "" };
-    let response = api.send(api.request(Method::GET, &format!("{}{consistency}", key_path(key)))).await?;
+    let response = api
+        .send(api.request(Method::GET, &format!("{}{consistency}", key_path(key))))
+        .await?;
     let revision = revision(&response);
     let value = response.bytes().await.map_err(anyhow::Error::from)?;
     if args.data.output == Format::Json {
-        let mut row = serde_json::to_value(Row::new(key.to_vec(), value.to_vec())).map_err(anyhow::Error::from)?;
+        let mut row =
+            serde_json::to_value(Row::new(key.to_vec(), value.to_vec())).map_err(anyhow::Error::from)?;
         row["revision"] = json!(revision);
         return output::json(&row);
     }

@@ -30,7 +30,12 @@ pub(crate) struct ImportArgs {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// The router to ask
-    #[arg(long = "router", value_name = "URL", env = "HOLDFAST_ROUTER", default_value = "http://127.0.0.1:7400")]
+    #[arg(
+        long = "router",
+        value_name = "URL",
+        env = "HOLDFAST_ROUTER",
+        default_value = "http://127.0.0.1:7400"
+    )]
     url: String,
 }
 
@@ -52,7 +57,8 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
             if text.is_empty() {
                 continue;
             }
-            let (key, value) = rows::parse(format, text).map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
+            let (key, value) = rows::parse(format, text)
+                .map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
             in_flight.push(put(&api, number, key, value));
         }
         match in_flight.next().await {
@@ -72,14 +78,20 @@ async fn put(api: &Api, line: u64, key: Vec<u8>, value: Vec<u8>) -> Outcome {
     let path = key_path(&key);
     let mut attempt = 1;
     loop {
-        let error = match api.send(api.request(Method::PUT, &path).body(value.clone())).await {
+        let error = match api
+            .send(api.request(Method::PUT, &path).body(value.clone()))
+            .await
+        {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
         if attempt == ATTEMPTS || !matches!(error.exit(), Exit::Unavailable | Exit::OutcomeUnknown) {
             return Err(Failure::new(error.exit(), format!("line {line}: {error}")));
         }
-        holdfast_common::clock::sleep(holdfast_common::clock::jittered(Duration::from_millis(50 << attempt))).await;
+        holdfast_common::clock::sleep(holdfast_common::clock::jittered(Duration::from_millis(
+            50 << attempt,
+        )))
+        .await;
         attempt += 1;
     }
 }
@@ -91,10 +103,15 @@ fn open(file: &Path) -> Outcome<(Box<dyn BufRead>, ProgressBar)> {
         return Ok((Box::new(BufReader::new(std::io::stdin())), progress));
     }
     let source = File::open(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} {elapsed}").map_err(anyhow::Error::from)?;
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg} {elapsed}")
+        .map_err(anyhow::Error::from)?;
     let progress = ProgressBar::new(source.metadata()?.len()).with_style(style);
     let counted = progress.wrap_read(source);
-    let plain: Box<dyn Read> = if is_gzip(file) { Box::new(MultiGzDecoder::new(counted)) } else { Box::new(counted) };
+    let plain: Box<dyn Read> = if is_gzip(file) {
+        Box::new(MultiGzDecoder::new(counted))
+    } else {
+        Box::new(counted)
+    };
     Ok((Box::new(BufReader::with_capacity(1 << 20, plain)), progress))
 }
 
@@ -110,7 +127,11 @@ pub(super) fn is_gzip(file: &Path) -> bool {
 
 /// The format that a file's name says.
 pub(super) fn format_of(file: &Path) -> FileFormat {
-    let plain = if is_gzip(file) { file.with_extension("") } else { file.to_owned() };
+    let plain = if is_gzip(file) {
+        file.with_extension("")
+    } else {
+        file.to_owned()
+    };
     match plain.extension() {
         Some(extension) if extension == "tsv" => FileFormat::Tsv,
         _ => FileFormat::Ndjson,

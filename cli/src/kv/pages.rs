@@ -37,10 +37,19 @@ pub(crate) struct Selection {
 impl Selection {
     fn parameters(&self) -> String {
         let bound = |name: &str, value: &Option<std::ffi::OsString>| {
-            value.as_ref().map(|value| format!("&{name}={}", query(argument(value)))).unwrap_or_default()
+            value
+                .as_ref()
+                .map(|value| format!("&{name}={}", query(argument(value))))
+                .unwrap_or_default()
         };
         let reverse = if self.reverse { "&reverse=true" } else { "" };
-        [bound("prefix", &self.prefix), bound("start", &self.start), bound("end", &self.end), reverse.into()].concat()
+        [
+            bound("prefix", &self.prefix),
+            bound("start", &self.start),
+            bound("end", &self.end),
+            reverse.into(),
+        ]
+        .concat()
     }
 }
 
@@ -99,9 +108,16 @@ impl<'a> Pages<'a> {
 
     async fn open(&mut self) -> Outcome {
         let limit = self.left.min(PAGE_ROWS);
-        let cursor = self.cursor.as_ref().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let cursor = self
+            .cursor
+            .as_ref()
+            .map(|cursor| format!("&cursor={cursor}"))
+            .unwrap_or_default();
         let path = format!("/v1/kv?limit={limit}{}{cursor}", self.parameters);
-        let request = self.api.request(Method::GET, &path).header(header::ACCEPT, "application/x-ndjson");
+        let request = self
+            .api
+            .request(Method::GET, &path)
+            .header(header::ACCEPT, "application/x-ndjson");
         self.body = Some(self.api.send(request).await?.bytes_stream().boxed());
         self.buffer.clear();
         Ok(())
@@ -111,8 +127,12 @@ impl<'a> Pages<'a> {
     async fn read(&mut self) -> Outcome {
         let Some(body) = &mut self.body else { return Ok(()) };
         let cut = |why: &str| Failure::new(Exit::Unavailable, format!("the scan was cut short: {why}"));
-        let chunk = body.next().await.ok_or_else(|| cut("the stream ended without its closing line"))?;
-        self.buffer.extend_from_slice(&chunk.map_err(|error| cut(&error.to_string()))?);
+        let chunk = body
+            .next()
+            .await
+            .ok_or_else(|| cut("the stream ended without its closing line"))?;
+        self.buffer
+            .extend_from_slice(&chunk.map_err(|error| cut(&error.to_string()))?);
         while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
             let line = self.buffer.split_to(end);
             self.buffer.advance(1);
@@ -122,7 +142,11 @@ impl<'a> Pages<'a> {
                 continue;
             }
             match serde_json::from_value(value).map_err(anyhow::Error::from)? {
-                Line::Error { error } => return Err(cut(error["detail"].as_str().unwrap_or("the router gave no reason"))),
+                Line::Error { error } => {
+                    return Err(cut(error["detail"]
+                        .as_str()
+                        .unwrap_or("the router gave no reason")));
+                }
                 Line::End { next_cursor } => {
                     self.finished = next_cursor.is_none();
                     self.cursor = next_cursor;

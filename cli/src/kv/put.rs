@@ -44,8 +44,13 @@ pub(crate) async fn run(args: PutArgs) -> Outcome {
         }
         bytes => bytes.to_vec(),
     };
-    let ttl = args.ttl.map(|seconds| format!("?ttl={seconds}")).unwrap_or_default();
-    let mut request = api.request(Method::PUT, &format!("{}{ttl}", key_path(argument(&args.key)))).body(value);
+    let ttl = args
+        .ttl
+        .map(|seconds| format!("?ttl={seconds}"))
+        .unwrap_or_default();
+    let mut request = api
+        .request(Method::PUT, &format!("{}{ttl}", key_path(argument(&args.key))))
+        .body(value);
     if args.if_absent {
         request = request.header(header::IF_NONE_MATCH, "*");
     }
@@ -57,6 +62,9 @@ pub(crate) async fn run(args: PutArgs) -> Outcome {
     let revision = revision(&response).unwrap_or_default();
     match args.data.output {
         Format::Json => output::json(&json!({"created": created, "revision": revision})),
-        Format::Table => output::line(format!("{} at revision {revision}", if created { "created" } else { "replaced" })),
+        Format::Table => output::line(format!(
+            "{} at revision {revision}",
+            if created { "created" } else { "replaced" }
+        )),
     }
 }

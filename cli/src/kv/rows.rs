@@ -49,12 +49,20 @@ impl Row {
     pub(crate) fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
         let (key, key_base64) = text_or_base64(key);
         let (value, value_base64) = text_or_base64(value);
-        Self { key, key_base64, value, value_base64 }
+        Self {
+            key,
+            key_base64,
+            value,
+            value_base64,
+        }
     }
 
     /// The row's bytes.
     pub(crate) fn into_bytes(self) -> Result<(Vec<u8>, Vec<u8>), Error> {
-        Ok((bytes("key", self.key, self.key_base64)?, bytes("value", self.value, self.value_base64)?))
+        Ok((
+            bytes("key", self.key, self.key_base64)?,
+            bytes("value", self.value, self.value_base64)?,
+        ))
     }
 
     /// The key's bytes, of a row that may have no value.
@@ -142,7 +150,10 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Error> {
             b'r' => b'\r',
             b'\\' => b'\\',
             b'x' => {
-                let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or(Error::Escape)?;
+                let digits = rest
+                    .get(..2)
+                    .and_then(|digits| std::str::from_utf8(digits).ok())
+                    .ok_or(Error::Escape)?;
                 rest = &rest[2..];
                 u8::from_str_radix(digits, 16).map_err(|_| Error::Escape)?
             }
@@ -160,7 +171,11 @@ mod tests {
     fn any_bytes_survive_both_formats() {
         let every: Vec<u8> = (0..=255).collect();
         for file_format in [FileFormat::Ndjson, FileFormat::Tsv] {
-            for (key, value) in [(every.clone(), every.clone()), (b"k".to_vec(), Vec::new()), ("ü\t".into(), "\\x\n".into())] {
+            for (key, value) in [
+                (every.clone(), every.clone()),
+                (b"k".to_vec(), Vec::new()),
+                ("ü\t".into(), "\\x\n".into()),
+            ] {
                 let mut line = Vec::new();
                 format(file_format, key.clone(), value.clone(), &mut line);
                 assert_eq!(line.pop(), Some(b'\n'));
@@ -173,7 +188,12 @@ mod tests {
     #[test]
     fn plain_text_stands_as_it_is_in_tsv() {
         let mut line = Vec::new();
-        format(FileFormat::Tsv, b"U+0041".to_vec(), "LATIN;Lu; ü".into(), &mut line);
+        format(
+            FileFormat::Tsv,
+            b"U+0041".to_vec(),
+            "LATIN;Lu; ü".into(),
+            &mut line,
+        );
         assert_eq!(line, "U+0041\tLATIN;Lu; ü\n".as_bytes());
     }
 
@@ -182,8 +202,17 @@ mod tests {
         assert_eq!(parse(FileFormat::Tsv, b"no tab"), Err(Error::NoTab));
         assert_eq!(parse(FileFormat::Tsv, b"a\\\tb"), Err(Error::Escape));
         assert_eq!(parse(FileFormat::Tsv, b"a\tb\\x1"), Err(Error::Escape));
-        assert_eq!(parse(FileFormat::Ndjson, br#"{"key":"a"}"#), Err(Error::Field("value")));
-        assert_eq!(parse(FileFormat::Ndjson, br#"{"key":"a","key_base64":"YQ==","value":""}"#), Err(Error::Field("key")));
+        assert_eq!(
+            parse(FileFormat::Ndjson, br#"{"key":"a"}"#),
+            Err(Error::Field("value"))
+        );
+        assert_eq!(
+            parse(
+                FileFormat::Ndjson,
+                br#"{"key":"a","key_base64":"YQ==","value":""}"#
+            ),
+            Err(Error::Field("key"))
+        );
         assert!(matches!(parse(FileFormat::Ndjson, b"{"), Err(Error::Json(_))));
     }
 }

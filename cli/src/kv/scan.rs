@@ -41,9 +41,15 @@ pub(crate) async fn run(args: ScanArgs) -> Outcome {
 fn text(row: Value, keys_only: bool) -> Outcome<String> {
     let row: Row = serde_json::from_value(row).map_err(anyhow::Error::from)?;
     if keys_only {
-        return Ok(row.into_key().map_err(anyhow::Error::from)?.escape_ascii().to_string());
+        return Ok(row
+            .into_key()
+            .map_err(anyhow::Error::from)?
+            .escape_ascii()
+            .to_string());
     }
     let (key, value) = row.into_bytes().map_err(anyhow::Error::from)?;
-    let shown = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string());
+    let shown = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string())
+    };
     Ok(format!("{}\t{}", shown(key), shown(value)))
 }

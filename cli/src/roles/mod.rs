@@ -48,5 +48,9 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 /// `NAME=VALUE`, as in `--label zone=a`.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    if name.is_empty() { Err("the name is empty".into()) } else { Ok((name.to_owned(), value.to_owned())) }
+    if name.is_empty() {
+        Err("the name is empty".into())
+    } else {
+        Ok((name.to_owned(), value.to_owned()))
+    }
 }

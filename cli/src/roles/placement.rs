@@ -50,8 +50,13 @@ struct Flags {
 
 /// Runs a placement member.
 pub(crate) fn run(args: RoleArgs) -> Outcome {
-    process::run("placement", &args.process, &args.flags, |config: holdfast_placement::Config, metrics, shutdown| async move {
-        let render = std::sync::Arc::new(move || metrics.render());
-        Ok(holdfast_placement::run(config, render, shutdown).await?)
-    })
+    process::run(
+        "placement",
+        &args.process,
+        &args.flags,
+        |config: holdfast_placement::Config, metrics, shutdown| async move {
+            let render = std::sync::Arc::new(move || metrics.render());
+            Ok(holdfast_placement::run(config, render, shutdown).await?)
+        },
+    )
 }

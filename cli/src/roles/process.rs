@@ -28,7 +28,12 @@ where
     if process.die_with_parent {
         set_parent_process_death_signal(Some(Signal::TERM)).map_err(std::io::Error::from)?;
     }
-    let mut settings = settings::layered(role, process.config.as_deref(), environment(), &Flags { process, flags })?;
+    let mut settings = settings::layered(
+        role,
+        process.config.as_deref(),
+        environment(),
+        &Flags { process, flags },
+    )?;
     let format = settings::take::<LogFormat>(&mut settings, "log_format")?.unwrap_or_default();
     let threads = settings::take::<usize>(&mut settings, "threads")?.unwrap_or_else(default_threads);
     let config = settings::parse(settings)?;
@@ -83,7 +88,9 @@ fn runtime(threads: usize) -> Outcome<tokio::runtime::Runtime> {
 
 /// The first signal asks for an ordered end; a second one does not wait for it.
 async fn cancel_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         tracing::error!("no signal handlers: this process can only be killed");
         return;
     };

@@ -32,8 +32,13 @@ struct Flags {
 
 /// Runs a router.
 pub(crate) fn run(args: RouterArgs) -> Outcome {
-    process::run("router", &args.process, &args.flags, |config: holdfast_router::Config, metrics, shutdown| async move {
-        let render = std::sync::Arc::new(move || metrics.render());
-        Ok(holdfast_router::run(config, render, shutdown).await?)
-    })
+    process::run(
+        "router",
+        &args.process,
+        &args.flags,
+        |config: holdfast_router::Config, metrics, shutdown| async move {
+            let render = std::sync::Arc::new(move || metrics.render());
+            Ok(holdfast_router::run(config, render, shutdown).await?)
+        },
+    )
 }

@@ -45,18 +45,31 @@ struct Flags {
     placement: Vec<String>,
     /// A label such as zone=a; may be given several times
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
-    #[serde(rename = "labels", skip_serializing_if = "Vec::is_empty", serialize_with = "as_table")]
+    #[serde(
+        rename = "labels",
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "as_table"
+    )]
     label: Vec<(String, String)>,
 }
 
 fn as_table<S: serde::Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    pairs.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect::<Table>().serialize(serializer)
+    pairs
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into()))
+        .collect::<Table>()
+        .serialize(serializer)
 }
 
 /// Runs a store.
 pub(crate) fn run(args: RoleArgs) -> Outcome {
-    process::run("store", &args.process, &args.flags, |config: holdfast_store::Config, metrics, shutdown| async move {
-        let render = std::sync::Arc::new(move || metrics.render());
-        Ok(holdfast_store::run(config, render, shutdown).await?)
-    })
+    process::run(
+        "store",
+        &args.process,
+        &args.flags,
+        |config: holdfast_store::Config, metrics, shutdown| async move {
+            let render = std::sync::Arc::new(move || metrics.render());
+            Ok(holdfast_store::run(config, render, shutdown).await?)
+        },
+    )
 }

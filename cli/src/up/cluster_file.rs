@@ -69,7 +69,9 @@ impl ClusterFile {
     /// The stores, by number and name.
     pub(super) fn stores(&self) -> Vec<(u16, String)> {
         let stores = self.members.iter().filter(|member| member.role == Role::Store);
-        stores.map(|member| (member.number, member.name.clone())).collect()
+        stores
+            .map(|member| (member.number, member.name.clone()))
+            .collect()
     }
 
     /// How many members of a role it has.
@@ -100,6 +102,10 @@ mod tests {
         let file = ClusterFile { members: vec![entry] };
         file.write(dir.path()).unwrap();
         assert_eq!(ClusterFile::read(dir.path()).unwrap(), Some(file));
-        assert!(std::fs::read_to_string(dir.path().join(NAME)).unwrap().contains("\"role\": \"store\""));
+        assert!(
+            std::fs::read_to_string(dir.path().join(NAME))
+                .unwrap()
+                .contains("\"role\": \"store\"")
+        );
     }
 }

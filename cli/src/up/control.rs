@@ -61,8 +61,16 @@ struct Node {
 
 impl From<Entry> for Node {
     fn from(entry: Entry) -> Self {
-        let status = if entry.state == MemberState::Running { "online" } else { "offline" };
-        Self { node_id: entry.name.clone(), status, entry }
+        let status = if entry.state == MemberState::Running {
+            "online"
+        } else {
+            "offline"
+        };
+        Self {
+            node_id: entry.name.clone(),
+            status,
+            entry,
+        }
     }
 }
 
@@ -95,7 +103,9 @@ pub(super) async fn serve(port: u16, launcher: mpsc::Sender<Request>) -> std::io
 
 async fn nodes(State(launcher): Launcher) -> Response {
     match ask(&launcher, Action::List).await {
-        Ok(entries) => Json(json!({"nodes": entries.into_iter().map(Node::from).collect::<Vec<_>>()})).into_response(),
+        Ok(entries) => {
+            Json(json!({"nodes": entries.into_iter().map(Node::from).collect::<Vec<_>>()})).into_response()
+        }
         Err(refusal) => problem(&refusal),
     }
 }
@@ -116,7 +126,8 @@ async fn start(State(launcher): Launcher, Path(id): Path<String>) -> Response {
 }
 
 async fn delete(Path(id): Path<String>) -> Response {
-    let why = format!("decommissioning is not built yet: {id} can be stopped, but its replicas would be missed");
+    let why =
+        format!("decommissioning is not built yet: {id} can be stopped, but its replicas would be missed");
     (StatusCode::NOT_IMPLEMENTED, Json(json!({"error": why}))).into_response()
 }
 
@@ -130,7 +141,10 @@ async fn change(launcher: &mpsc::Sender<Request>, action: Action) -> Response {
 async fn ask(launcher: &mpsc::Sender<Request>, action: Action) -> Result<Vec<Entry>, Refusal> {
     let gone = || Refusal::Failed("the launcher is stopping".into());
     let (reply, answer) = oneshot::channel();
-    launcher.send(Request { action, reply }).await.map_err(|_| gone())?;
+    launcher
+        .send(Request { action, reply })
+        .await
+        .map_err(|_| gone())?;
     answer.await.map_err(|_| gone())?
 }
 
@@ -146,8 +160,15 @@ fn problem(refusal: &Refusal) -> Response {
 
 /// Checks a name for a new member: it becomes a directory.
 pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
-    let fits = (1..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if fits { Ok(()) } else { Err(Refusal::Name(name.to_owned())) }
+    let fits = (1..=40).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if fits {
+        Ok(())
+    } else {
+        Err(Refusal::Name(name.to_owned()))
+    }
 }
 
 #[cfg(test)]

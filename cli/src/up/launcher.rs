@@ -68,7 +68,10 @@ pub(super) async fn run(args: UpArgs) -> Outcome {
 
 impl Launcher {
     fn new(mut args: UpArgs) -> Outcome<Self> {
-        let temporary = args.ephemeral.then(|| tempfile::Builder::new().prefix("holdfast-").tempdir()).transpose()?;
+        let temporary = args
+            .ephemeral
+            .then(|| tempfile::Builder::new().prefix("holdfast-").tempdir())
+            .transpose()?;
         let dir = temporary.as_ref().map_or(args.data_dir.as_path(), TempDir::path);
         std::fs::create_dir_all(dir)?;
         let dir = dir.canonicalize()?;
@@ -82,7 +85,9 @@ impl Launcher {
         let specs = plan::members(&args, &dir, first_start, &stores);
         let (on_end, ended) = mpsc::channel(64);
         let (control, requests) = mpsc::channel(16);
-        let file = ClusterFile { members: specs.iter().map(entry).collect() };
+        let file = ClusterFile {
+            members: specs.iter().map(entry).collect(),
+        };
         Ok(Self {
             args,
             dir,
@@ -102,7 +107,15 @@ impl Launcher {
     async fn live(&mut self) -> Outcome {
         control::serve(self.args.base_port + 9, self.control.clone()).await?;
         let started = clock::timeout(START_WITHIN, self.start()).await;
-        started.map_err(|_| Failure::new(Exit::Unavailable, format!("not ready after {START_WITHIN:?}; see {}/logs", self.dir.display())))??;
+        started.map_err(|_| {
+            Failure::new(
+                Exit::Unavailable,
+                format!(
+                    "not ready after {START_WITHIN:?}; see {}/logs",
+                    self.dir.display()
+                ),
+            )
+        })??;
         self.announce();
         loop {
             tokio::select! {
@@ -130,7 +143,10 @@ impl Launcher {
             self.or_death(probe.serving(&router.http)).await?;
         }
         let placement = self.specs_of(Role::Placement)[0].http.clone();
-        let replicated = clock::timeout(REPLICATE_WITHIN, probe.replicated(&placement, usize::from(self.args.placements)));
+        let replicated = clock::timeout(
+            REPLICATE_WITHIN,
+            probe.replicated(&placement, usize::from(self.args.placements)),
+        );
         if self.or_death(replicated).await?.is_err() {
             eprintln!("holdfast: not everything has all its replicas yet");
         }
@@ -166,7 +182,9 @@ impl Launcher {
     async fn member_died(&mut self, ended: Ended) -> Outcome {
         self.note_end(&ended)?;
         eprintln!("holdfast: {} ended ({})", ended.name, status_text(&ended));
-        if self.args.restart && let Some(spec) = self.spec(&ended.name).cloned() {
+        if self.args.restart
+            && let Some(spec) = self.spec(&ended.name).cloned()
+        {
             clock::sleep(RESTART_AFTER).await;
             self.start_member(&spec)?;
             eprintln!("holdfast: {} started again", spec.name);
@@ -188,15 +206,22 @@ impl Launcher {
                 name
             }
             Action::Stop(name) => {
-                self.entry(&name)?.pid.ok_or_else(|| Refusal::Conflict(format!("{name} does not run")))?;
-                self.stop_members(std::slice::from_ref(&name)).await.map_err(failed)?;
+                self.entry(&name)?
+                    .pid
+                    .ok_or_else(|| Refusal::Conflict(format!("{name} does not run")))?;
+                self.stop_members(std::slice::from_ref(&name))
+                    .await
+                    .map_err(failed)?;
                 name
             }
             Action::Start(name) => {
                 if self.entry(&name)?.pid.is_some() {
                     return Err(Refusal::Conflict(format!("{name} runs already")));
                 }
-                let spec = self.spec(&name).cloned().ok_or_else(|| Refusal::Unknown(name.clone()))?;
+                let spec = self
+                    .spec(&name)
+                    .cloned()
+                    .ok_or_else(|| Refusal::Unknown(name.clone()))?;
                 self.start_member(&spec).map_err(failed)?;
                 name
             }
@@ -212,7 +237,8 @@ impl Launcher {
         }
         let taken = self.file.stores();
         let number = (1..=plan::MAX_STORES).find(|number| taken.iter().all(|(other, _)| other != number));
-        let number = number.ok_or_else(|| Refusal::Conflict(format!("there are {} stores already", plan::MAX_STORES)))?;
+        let number = number
+            .ok_or_else(|| Refusal::Conflict(format!("there are {} stores already", plan::MAX_STORES)))?;
         Ok(plan::store(&self.args, &self.dir, number, name))
     }
 
@@ -228,8 +254,17 @@ impl Launcher {
     async fn note_store_ids(&mut self, probe: &Probe) -> Outcome {
         let placement = self.specs_of(Role::Placement)[0].http.clone();
         let ids = probe.store_ids(&placement).await;
-        for entry in self.file.members.iter_mut().filter(|entry| entry.role == Role::Store) {
-            entry.id = ids.iter().find(|(name, _)| *name == entry.name).map(|(_, id)| *id).or(entry.id);
+        for entry in self
+            .file
+            .members
+            .iter_mut()
+            .filter(|entry| entry.role == Role::Store)
+        {
+            entry.id = ids
+                .iter()
+                .find(|(name, _)| *name == entry.name)
+                .map(|(_, id)| *id)
+                .or(entry.id);
         }
         Ok(self.file.write(&self.dir)?)
     }
@@ -239,7 +274,11 @@ impl Launcher {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry, Refusal> {
-        self.file.members.iter().find(|entry| entry.name == name).ok_or_else(|| Refusal::Unknown(name.to_owned()))
+        self.file
+            .members
+            .iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| Refusal::Unknown(name.to_owned()))
     }
 
     fn note_end(&mut self, ended: &Ended) -> Outcome {
@@ -265,7 +304,9 @@ impl Launcher {
     async fn stop_members(&mut self, names: &[String]) -> Outcome {
         let running = |file: &ClusterFile| -> Vec<(String, u32)> {
             let chosen = file.members.iter().filter(|entry| names.contains(&entry.name));
-            chosen.filter_map(|entry| Some((entry.name.clone(), entry.pid?))).collect()
+            chosen
+                .filter_map(|entry| Some((entry.name.clone(), entry.pid?)))
+                .collect()
         };
         let asked = running(&self.file);
         for (_, pid) in &asked {
@@ -286,7 +327,12 @@ impl Launcher {
 
     /// Waits until none of these members runs.
     async fn all_ended(&mut self, names: &[String]) -> Outcome {
-        while self.file.members.iter().any(|entry| names.contains(&entry.name) && entry.pid.is_some()) {
+        while self
+            .file
+            .members
+            .iter()
+            .any(|entry| names.contains(&entry.name) && entry.pid.is_some())
+        {
             match self.ended.recv().await {
                 Some(ended) => self.note_end(&ended)?,
                 None => break,
@@ -303,7 +349,11 @@ impl Launcher {
     }
 
     fn specs_of(&self, role: Role) -> Vec<Spec> {
-        self.specs.iter().filter(|spec| spec.role == role).cloned().collect()
+        self.specs
+            .iter()
+            .filter(|spec| spec.role == role)
+            .cloned()
+            .collect()
     }
 
     fn announce(&self) {
@@ -325,15 +375,23 @@ impl Launcher {
             println!("  console  {}", member.http);
         }
         println!("  data     {}", self.dir.display());
-        println!("  try      curl -X PUT -d hello {}/v1/kv/greeting", routers[0].http);
+        println!(
+            "  try      curl -X PUT -d hello {}/v1/kv/greeting",
+            routers[0].http
+        );
         println!("Ctrl-C stops it.");
     }
 }
 
 /// Takes the directory for this launcher alone.
 fn lock(dir: &Path) -> Outcome<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("LOCK"))?;
-    file.try_lock().map_err(|_| Failure::usage(format!("{} is in use by another `holdfast up`", dir.display())))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("LOCK"))?;
+    file.try_lock()
+        .map_err(|_| Failure::usage(format!("{} is in use by another `holdfast up`", dir.display())))?;
     Ok(file)
 }
 
@@ -342,7 +400,9 @@ fn keep_placements(asked: u16, before: u16) -> Outcome<u16> {
     match asked {
         1 => Ok(before.max(1)),
         n if n == before => Ok(n),
-        n => Err(Failure::usage(format!("this cluster was started with {before} placement members, not {n}"))),
+        n => Err(Failure::usage(format!(
+            "this cluster was started with {before} placement members, not {n}"
+        ))),
     }
 }
 

@@ -22,7 +22,10 @@ pub(super) struct Ended {
 pub(super) fn start(spec: &Spec, dir: &Path, ended: &mpsc::Sender<Ended>) -> std::io::Result<u32> {
     let logs = dir.join("logs");
     std::fs::create_dir_all(&logs)?;
-    let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("{}.log", spec.name)))?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(logs.join(format!("{}.log", spec.name)))?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(&spec.command)
         .arg("--die-with-parent")
@@ -32,7 +35,9 @@ pub(super) fn start(spec: &Spec, dir: &Path, ended: &mpsc::Sender<Ended>) -> std
         // A group of its own: Ctrl-C reaches the launcher alone, which stops members in order.
         .process_group(0)
         .spawn()?;
-    let pid = child.id().ok_or_else(|| std::io::Error::other("the process ended as it began"))?;
+    let pid = child
+        .id()
+        .ok_or_else(|| std::io::Error::other("the process ended as it began"))?;
     let (name, ended) = (spec.name.clone(), ended.clone());
     tokio::spawn(async move {
         let status = child.wait().await;

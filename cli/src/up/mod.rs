@@ -68,7 +68,10 @@ fn placements(text: &str) -> Result<u16, String> {
 pub(crate) fn run(args: UpArgs) -> Outcome {
     // The thread that starts a child must outlive it, or the child is told that its parent has died; so the launcher stays
     // on this one.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
     runtime.block_on(launcher::run(args))
 }
 

@@ -19,13 +19,24 @@ pub(super) struct Probe {
 impl Probe {
     /// A prober that waits a second for each answer.
     pub(super) fn new() -> anyhow::Result<Self> {
-        Ok(Self { client: Client::builder().timeout(Duration::from_secs(1)).no_proxy().build()? })
+        Ok(Self {
+            client: Client::builder()
+                .timeout(Duration::from_secs(1))
+                .no_proxy()
+                .build()?,
+        })
     }
 
     /// Returns once the member at `http` says that it is ready.
     pub(super) async fn ready(&self, http: &str) {
-        self.until(|| async { self.client.get(format!("{http}/ready")).send().await.is_ok_and(|answer| answer.status().is_success()) })
-            .await;
+        self.until(|| async {
+            self.client
+                .get(format!("{http}/ready"))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
     }
 
     /// Returns once a linearizable read through the router at `http` succeeds: then a write would, too.
@@ -40,9 +51,13 @@ impl Probe {
     /// Returns once no range has fewer replicas than it should and all placement members have a vote.
     pub(super) async fn replicated(&self, placement: &str, members: usize) {
         self.until(|| async {
-            let Some(cluster) = self.json(&format!("{placement}/v1/cluster")).await else { return false };
+            let Some(cluster) = self.json(&format!("{placement}/v1/cluster")).await else {
+                return false;
+            };
             let votes = |member: &&Value| matches!(member["role"].as_str(), Some("leader" | "follower"));
-            let voters = cluster["members"].as_array().map_or(0, |members| members.iter().filter(votes).count());
+            let voters = cluster["members"]
+                .as_array()
+                .map_or(0, |members| members.iter().filter(votes).count());
             cluster["under_replicated_ranges"] == 0 && voters == members
         })
         .await;
@@ -50,13 +65,28 @@ impl Probe {
 
     /// The ids of the stores by name.
     pub(super) async fn store_ids(&self, placement: &str) -> Vec<(String, u64)> {
-        let stores = self.json(&format!("{placement}/v1/stores?limit=1000")).await.unwrap_or_default();
+        let stores = self
+            .json(&format!("{placement}/v1/stores?limit=1000"))
+            .await
+            .unwrap_or_default();
         let items = stores["items"].as_array().cloned().unwrap_or_default();
-        items.iter().filter_map(|store| Some((store["name"].as_str()?.to_owned(), store["id"].as_u64()?))).collect()
+        items
+            .iter()
+            .filter_map(|store| Some((store["name"].as_str()?.to_owned(), store["id"].as_u64()?)))
+            .collect()
     }
 
     async fn json(&self, url: &str) -> Option<Value> {
-        self.client.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()
+        self.client
+            .get(url)
+            .send()
+            .await
+            .ok()?
+            .error_for_status()
+            .ok()?
+            .json()
+            .await
+            .ok()
     }
 
     async fn until<F: Future<Output = bool>>(&self, mut holds: impl FnMut() -> F) {

@@ -77,7 +77,8 @@ pub fn encode<T: Serialize>(message: &T) -> Bytes {
 /// Encodes a message of about `size` bytes, without growing a buffer when that is no less than what it takes.
 pub fn encode_sized<T: Serialize>(message: &T, size: usize) -> Bytes {
     let buffer = Vec::with_capacity(1 + size);
-    let buffer = postcard::to_extend(&VERSION, buffer).and_then(|buffer| postcard::to_extend(message, buffer));
+    let buffer =
+        postcard::to_extend(&VERSION, buffer).and_then(|buffer| postcard::to_extend(message, buffer));
     // Only a type that refuses to serialize can fail here, and ours do not.
     buffer.map(Bytes::from).unwrap_or_default()
 }
@@ -89,5 +90,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
         return Err(DecodeError::Version(version));
     }
     let (message, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
-    if rest.is_empty() { Ok(message) } else { Err(DecodeError::Malformed(postcard::Error::DeserializeUnexpectedEnd)) }
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(DecodeError::Malformed(postcard::Error::DeserializeUnexpectedEnd))
+    }
 }

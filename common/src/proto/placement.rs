@@ -21,7 +21,9 @@ pub enum Error {
     #[error("the cluster has not been bootstrapped: start one placement member with --bootstrap")]
     NotBootstrapped,
     /// The sender's directory belongs to another cluster.
-    #[error("this is cluster {ours}, the data directory belongs to cluster {theirs}: point it at its own cluster, or start with an empty directory")]
+    #[error(
+        "this is cluster {ours}, the data directory belongs to cluster {theirs}: point it at its own cluster, or start with an empty directory"
+    )]
     WrongCluster {
         /// The driver's cluster.
         ours: ClusterId,
@@ -39,7 +41,9 @@ pub enum Error {
         store: StoreId,
     },
     /// The store id is not (or no longer) a member's.
-    #[error("store {0} is not a member of the cluster: start with an empty data directory to join as a new store")]
+    #[error(
+        "store {0} is not a member of the cluster: start with an empty data directory to join as a new store"
+    )]
     UnknownStore(StoreId),
     /// The driver can't answer now; nothing was changed, or it may have been changed: every request is idempotent, ask again.
     #[error("the placement driver is not available: {0}")]
@@ -61,7 +65,10 @@ pub enum Error {
 impl Error {
     /// Whether asking again, later or elsewhere, may be answered otherwise. What is not transient needs a person.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::NotLeader { .. } | Self::NotBootstrapped | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::NotLeader { .. } | Self::NotBootstrapped | Self::Unavailable(_)
+        )
     }
 }
 

@@ -21,7 +21,10 @@ async fn split_cluster(options: Options) -> anyhow::Result<Cluster> {
 }
 
 fn group(key: &str) -> usize {
-    PREFIXES.iter().position(|prefix| key.starts_with(prefix)).unwrap_or_default()
+    PREFIXES
+        .iter()
+        .position(|prefix| key.starts_with(prefix))
+        .unwrap_or_default()
 }
 
 /// Lets writers get going: every range has had some writes acknowledged.
@@ -30,17 +33,32 @@ async fn warm_up() {
 }
 
 fn busiest_store(ranges: &[Range]) -> Option<u64> {
-    let led = |store: u64| ranges.iter().filter(|range| range.leader_store == Some(store)).count();
-    ranges.iter().filter_map(|range| range.leader_store).max_by_key(|store| led(*store))
+    let led = |store: u64| {
+        ranges
+            .iter()
+            .filter(|range| range.leader_store == Some(store))
+            .count()
+    };
+    ranges
+        .iter()
+        .filter_map(|range| range.leader_store)
+        .max_by_key(|store| led(*store))
 }
 
 /// Fails unless every range took a write within `bound` of the kill.
 fn assert_resumed(history: &History, killed: Instant, bound: Duration) -> anyhow::Result<()> {
     let resumed = history.resumed_after(killed, group, PREFIXES.len());
-    eprintln!("acknowledged {}, failures {:?}, resumed after {resumed:?}", history.acknowledged(), history.failures);
+    eprintln!(
+        "acknowledged {}, failures {:?}, resumed after {resumed:?}",
+        history.acknowledged(),
+        history.failures
+    );
     for (prefix, after) in PREFIXES.iter().zip(resumed) {
         let after = after.with_context(|| format!("no write under {prefix} after the kill"))?;
-        ensure!(after <= bound, "writes under {prefix} resumed after {after:?} only");
+        ensure!(
+            after <= bound,
+            "writes under {prefix} resumed after {after:?} only"
+        );
     }
     Ok(())
 }
@@ -87,7 +105,11 @@ async fn the_data_path_never_notices_that_the_placement_driver_is_gone() -> anyh
     cluster.kill("placement-1")?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let history = writers.stop().await?;
-    ensure!(history.failures.is_empty(), "requests failed: {:?}", history.failures);
+    ensure!(
+        history.failures.is_empty(),
+        "requests failed: {:?}",
+        history.failures
+    );
     history.verify(&cluster.client()).await?;
 
     cluster.start_member("placement-1").await?;
@@ -103,7 +125,11 @@ async fn everything_killed_at_once_comes_back_with_every_acknowledged_write() ->
     warm_up().await;
     cluster.kill_everything()?;
     let history = writers.stop().await?;
-    ensure!(history.acknowledged() > 100, "only {} writes", history.acknowledged());
+    ensure!(
+        history.acknowledged() > 100,
+        "only {} writes",
+        history.acknowledged()
+    );
     cluster.up()?;
     history.verify(&cluster.client()).await?;
     cluster.admin().settled(3, Duration::from_secs(30)).await?;
@@ -112,19 +138,35 @@ async fn everything_killed_at_once_comes_back_with_every_acknowledged_write() ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_placement_members_survive_the_loss_of_their_leader() -> anyhow::Result<()> {
-    let cluster = split_cluster(Options { placements: 3, ..Options::default() }).await?;
+    let cluster = split_cluster(Options {
+        placements: 3,
+        ..Options::default()
+    })
+    .await?;
     let writers = Writers::start(&cluster.client(), &PREFIXES, WRITERS, 4);
     warm_up().await;
-    let leader = cluster.admin().cluster().await?["leader"].as_str().context("no leader")?.to_owned();
+    let leader = cluster.admin().cluster().await?["leader"]
+        .as_str()
+        .context("no leader")?
+        .to_owned();
     cluster.kill(&leader)?;
     let killed = Instant::now();
-    let other = (1..=3).find(|number| leader != format!("placement-{number}")).context("three members")?;
+    let other = (1..=3)
+        .find(|number| leader != format!("placement-{number}"))
+        .context("three members")?;
     while let Err(error) = cluster.admin_of(other).split("cc").await {
-        ensure!(killed.elapsed() < Duration::from_secs(5), "no split within 5 s of the kill: {error:#}");
+        ensure!(
+            killed.elapsed() < Duration::from_secs(5),
+            "no split within 5 s of the kill: {error:#}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     eprintln!("a split was done {:?} after the kill", killed.elapsed());
     let history = writers.stop().await?;
-    ensure!(history.failures.is_empty(), "requests failed: {:?}", history.failures);
+    ensure!(
+        history.failures.is_empty(),
+        "requests failed: {:?}",
+        history.failures
+    );
     history.verify(&cluster.client()).await
 }

@@ -15,6 +15,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
 async fn cluster(options: Options) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(PROGRAM, options)?;
     let voters = usize::from(options.stores.min(3));
-    cluster.admin().settled(voters, std::time::Duration::from_secs(60)).await?;
+    cluster
+        .admin()
+        .settled(voters, std::time::Duration::from_secs(60))
+        .await?;
     Ok(cluster)
 }

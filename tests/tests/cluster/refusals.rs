@@ -11,7 +11,11 @@ use crate::cluster;
 
 /// Runs a member that ought to refuse to start, and returns what it says.
 fn refused(command: &mut Command) -> anyhow::Result<String> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let deadline = Instant::now() + Duration::from_secs(20);
     while child.try_wait()?.is_none() {
         if Instant::now() > deadline {
@@ -27,7 +31,17 @@ fn refused(command: &mut Command) -> anyhow::Result<String> {
 
 fn store_command(cluster: &Cluster, name: &str, dir: &Path) -> Command {
     let mut command = Command::new(cluster.program());
-    command.args(["store", "--name", name, "--http", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--placement", &cluster.placement_rpc()]);
+    command.args([
+        "store",
+        "--name",
+        name,
+        "--http",
+        "127.0.0.1:0",
+        "--rpc",
+        "127.0.0.1:0",
+        "--placement",
+        &cluster.placement_rpc(),
+    ]);
     command.arg("--data-dir").arg(dir);
     command
 }
@@ -36,10 +50,16 @@ fn store_command(cluster: &Cluster, name: &str, dir: &Path) -> Command {
 async fn a_wiped_store_is_not_taken_for_the_old_one() -> anyhow::Result<()> {
     let cluster = cluster(Options::default()).await?;
     cluster.stop_member("store-3").await?;
-    let dir = cluster.member("store-3")?.data_dir.context("a store has a directory")?;
+    let dir = cluster
+        .member("store-3")?
+        .data_dir
+        .context("a store has a directory")?;
     std::fs::remove_dir_all(&dir)?;
     let said = refused(&mut store_command(&cluster, "store-3", &dir))?;
-    ensure!(said.contains("store-3") && said.contains("another name"), "it does not say what to do: {said}");
+    ensure!(
+        said.contains("store-3") && said.contains("another name"),
+        "it does not say what to do: {said}"
+    );
     Ok(())
 }
 
@@ -47,32 +67,70 @@ async fn a_wiped_store_is_not_taken_for_the_old_one() -> anyhow::Result<()> {
 async fn a_store_of_another_cluster_is_refused() -> anyhow::Result<()> {
     let foreign = tempfile::tempdir()?;
     {
-        let mut other = cluster(Options { stores: 1, ..Options::default() }).await?;
-        let dir = other.member("store-1")?.data_dir.context("a store has a directory")?;
+        let mut other = cluster(Options {
+            stores: 1,
+            ..Options::default()
+        })
+        .await?;
+        let dir = other
+            .member("store-1")?
+            .data_dir
+            .context("a store has a directory")?;
         other.down()?;
-        let copied = Command::new("cp").arg("-r").arg(dir).arg(foreign.path().join("store")).status()?;
-        ensure!(copied.success());
+        // Moved, not copied: a copy is refused for being one.
+        std::fs::rename(dir, foreign.path().join("store"))?;
     }
-    let cluster = cluster(Options { stores: 1, ..Options::default() }).await?;
-    let said = refused(&mut store_command(&cluster, "store-1", &foreign.path().join("store")))?;
+    let cluster = cluster(Options {
+        stores: 1,
+        ..Options::default()
+    })
+    .await?;
+    let said = refused(&mut store_command(
+        &cluster,
+        "store-1",
+        &foreign.path().join("store"),
+    ))?;
     ensure!(said.contains("belongs to cluster"), "it does not say why: {said}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_bootstrap_is_refused() -> anyhow::Result<()> {
-    let cluster = cluster(Options { stores: 1, ..Options::default() }).await?;
+    let cluster = cluster(Options {
+        stores: 1,
+        ..Options::default()
+    })
+    .await?;
     cluster.stop_member("placement-1").await?;
-    let dir = cluster.member("placement-1")?.data_dir.context("it has a directory")?;
+    let dir = cluster
+        .member("placement-1")?
+        .data_dir
+        .context("it has a directory")?;
     let rpc = cluster.placement_rpc();
     let mut command = Command::new(cluster.program());
-    command.args(["placement", "--name", "placement-1", "--http", "127.0.0.1:0", "--rpc", &rpc, "--bootstrap"]);
-    command.arg("--members").arg(format!("placement-1={rpc}")).arg("--data-dir").arg(&dir);
+    command.args([
+        "placement",
+        "--name",
+        "placement-1",
+        "--http",
+        "127.0.0.1:0",
+        "--rpc",
+        &rpc,
+        "--bootstrap",
+    ]);
+    command
+        .arg("--members")
+        .arg(format!("placement-1={rpc}"))
+        .arg("--data-dir")
+        .arg(&dir);
     let said = refused(&mut command)?;
     ensure!(said.contains("bootstrap"), "it does not say why: {said}");
 
     // And a new cluster at the old address is not joined by the old store, nor does it make the store's data its own.
     cluster.start_member("placement-1").await?;
-    ensure!(cluster.client().put("k", "v").await?.status == 201, "the old cluster goes on");
+    ensure!(
+        cluster.client().put("k", "v").await?.status == 201,
+        "the old cluster goes on"
+    );
     Ok(())
 }
