@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Outcome {
-    match cli.command.unwrap_or_else(Command::default) {
+    match cli.command.unwrap_or_default() {
         Command::Up(args) => up::run(args),
         Command::Placement(args) => match args.command {
             Some(command) => client(admin::placement::run(command)),

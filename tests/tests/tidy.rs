@@ -10,6 +10,9 @@ const CRATES: [&str; 7] = ["common", "placement", "store", "router", "cli", "ben
 /// Lines after which a file has more than one job.
 const MAX_LINES: usize = 500;
 
+/// The same for tables of cases, which read from top to bottom.
+const MAX_TEST_LINES: usize = 700;
+
 fn sources() -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).expect("a source folder").flatten() {
@@ -28,13 +31,19 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
+fn bound(path: &Path) -> usize {
+    let is_test = path.to_string_lossy().ends_with("_test.rs");
+    if is_test { MAX_TEST_LINES } else { MAX_LINES }
+}
+
 #[test]
 fn no_file_has_outgrown_its_job() {
+    let lines = |path: &Path| fs::read_to_string(path).expect("text").lines().count();
     let long: Vec<_> = sources()
         .into_iter()
-        .filter(|path| fs::read_to_string(path).expect("text").lines().count() > MAX_LINES)
+        .filter(|path| lines(path) > bound(path))
         .collect();
-    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
+    assert!(long.is_empty(), "too many lines: {long:?}");
 }
 
 #[test]

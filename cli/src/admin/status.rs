@@ -20,7 +20,7 @@ pub(crate) async fn run(args: AdminArgs) -> Outcome {
         cell(&cluster["id"]),
         cell(&cluster["health"])
     ))?;
-    output::print(args.output, &cluster, &["WHAT", "VALUE"], |cluster| rows(cluster))
+    output::print(args.output, &cluster, &["WHAT", "VALUE"], rows)
 }
 
 /// The scalar fields and counts of the cluster, one a row.
