@@ -21,7 +21,7 @@ lint:
 
 # The documentation builds without a warning
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
 # Every test, those on clusters of real processes too
 test *args:

@@ -10,7 +10,7 @@ use crate::{
 /// Command-line arguments that describe a workload; flatten them into a command that knows its target.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LoadArgs {
-    /// put, get, mixed[:READ%], scan[:ITEMS] or ycsb-a to ycsb-f
+    /// put, get, mixed, scan or ycsb-a to ycsb-f; mixed:READ% and scan:ITEMS set the share of reads and the length
     #[arg(value_name = "WORKLOAD", default_value = "mixed")]
     pub kind: Kind,
     /// Concurrent clients, each with one request under way
