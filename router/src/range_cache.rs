@@ -45,7 +45,7 @@ impl Route {
 
 /// The routes of the whole key space, as far as known.
 ///
-/// Invariant ([`RangeCache::validate`]): routes are keyed by the start of their span, do not overlap, lie within their
+/// Invariant (`RangeCache::validate`): routes are keyed by the start of their span, do not overlap, lie within their
 /// descriptor's span, and name as leader only a store with a replica.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RangeCache {
