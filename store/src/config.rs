@@ -29,9 +29,10 @@ pub struct Config {
     pub insecure: bool,
     /// Time between a leader's heartbeats, milliseconds.
     pub raft_heartbeat_ms: u64,
-    /// Shortest time without a leader after which a replica campaigns, milliseconds.
+    /// Shortest time after the end of its leader's lease at which a replica campaigns, milliseconds.
     pub raft_election_min_ms: u64,
-    /// Longest such time, milliseconds; also how long a leader's lease lasts.
+    /// Longest such time, milliseconds; also how long a leader's lease lasts. So a leader that is gone is replaced within
+    /// twice this: 1.5 s by default.
     pub raft_election_max_ms: u64,
     /// Free space of the file system, bytes, below which puts are refused.
     pub disk_reserve_bytes: u64,
@@ -59,9 +60,9 @@ impl Default for Config {
             placement: Vec::new(),
             labels: BTreeMap::new(),
             insecure: false,
-            raft_heartbeat_ms: 200,
-            raft_election_min_ms: 700,
-            raft_election_max_ms: 1_200,
+            raft_heartbeat_ms: 150,
+            raft_election_min_ms: 450,
+            raft_election_max_ms: 750,
             disk_reserve_bytes: 256 << 20,
             disk_soft_limit_bytes: 0,
             split_alone_after_ms: 60_000,
@@ -232,7 +233,7 @@ mod tests {
         );
         assert!(
             Config {
-                raft_election_max_ms: 700,
+                raft_election_max_ms: 450,
                 ..valid()
             }
             .validate()
