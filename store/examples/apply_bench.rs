@@ -15,14 +15,17 @@ use futures::stream;
 use holdfast_common::ids::{RangeId, ReplicaId, SessionId, StoreId};
 use holdfast_common::key::{Key, Span};
 use holdfast_common::proto::kv::{Condition, Mutation};
-use holdfast_common::raft::types::{self, Entry, LogId, Payload};
+use holdfast_common::raft::types::{self, Entry, LogId, Payload, StoredMembership};
+use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 use holdfast_common::revision::Revision;
-use holdfast_store::apply::ChildSeed;
+use holdfast_store::apply::{BIRTH_INDEX, ChildSeed};
 use holdfast_store::command::{Write, encode_writes};
-use holdfast_store::engine::{Engine, Options};
-use holdfast_store::keys::RecordKey;
-use holdfast_store::machine::{RangeHost, RangeMachine, create_first};
-use holdfast_store::state::Identity;
+use holdfast_store::engine::{Batch, Engine, Options};
+use holdfast_store::keys::{self, RecordKey};
+use holdfast_store::machine::{RangeHost, RangeMachine, birth_log_id};
+use holdfast_store::row;
+use holdfast_store::sessions::Sessions;
+use holdfast_store::state::{Identity, RangeState};
 use openraft::storage::RaftStateMachine;
 
 struct Alone;
@@ -113,12 +116,12 @@ async fn run(keys: u64, time: Duration) -> Result<(), Box<dyn std::error::Error>
         replica: ReplicaId(1),
         store: StoreId(1),
     };
-    create_first(&engine, identity).await?;
+    create(&engine, identity);
     let mut machine = RangeMachine::open(identity, engine.clone(), Arc::new(Alone)).await?;
     let value = Bytes::from(vec![b'v'; 128]);
     let mut workload = Workload {
         keys,
-        index: 0,
+        index: BIRTH_INDEX,
         sequence: 0,
         random: 42,
         value,
@@ -159,6 +162,38 @@ async fn run(keys: u64, time: Duration) -> Result<(), Box<dyn std::error::Error>
     drop(machine);
     std::fs::remove_dir_all(&dir)?;
     Ok(())
+}
+
+/// Writes the row of a range over everything, as one is born.
+fn create(engine: &Engine, identity: Identity) {
+    let replicas = vec![Replica {
+        id: identity.replica,
+        store: identity.store,
+        role: Role::Voter,
+    }];
+    let membership = StoredMembership::new(Some(birth_log_id()), row::membership_of(&replicas));
+    let epoch = Epoch {
+        bounds: 1,
+        membership: BIRTH_INDEX,
+    };
+    let descriptor = Descriptor {
+        id: identity.range,
+        span: Span::everything(),
+        epoch,
+        replicas,
+    };
+    let state = RangeState {
+        identity,
+        descriptor: Arc::new(descriptor),
+        last_revision: Revision::ZERO,
+        size_bytes: 0,
+        keys: 0,
+        sessions: Sessions::default(),
+    };
+    let mut batch = Batch::with_capacity(1);
+    let key = Bytes::copy_from_slice(&keys::range_row(identity.range));
+    batch.put(key, row::encode(&state, Some(birth_log_id()), &membership));
+    engine.write(batch);
 }
 
 async fn apply(
@@ -219,6 +254,12 @@ fn read(engine: &Engine, keys: u64, time: Duration, what: &str) -> Result<(), Bo
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // User and system time are the 12th and 13th field behind the name, which may hold spaces.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2);
     Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
 }

@@ -1,4 +1,4 @@
-//! The state machine of a range, as openraft drives it: a thin shell around [`apply`](crate::apply).
+//! The state machine of a range, as openraft drives it: a thin shell around [`apply`].
 //!
 //! Each entry becomes one engine batch that carries its rows and the range's row with the applied position. The batch is
 //! visible when [`Engine::write`] returns; then [`SharedRange`] is updated, then the proposer is answered. Whatever goes
@@ -15,8 +15,8 @@ use holdfast_common::key::Span;
 use holdfast_common::raft::types::{
     self, LogId, Membership, Payload, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig,
 };
-use holdfast_common::range::{Descriptor, Epoch};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use holdfast_common::range::Descriptor;
+use openraft::storage::{EntryResponder, RaftStateMachine};
 
 use crate::apply::{self, BIRTH_INDEX, ChildSeed, Effect, split_outcomes_row};
 use crate::command::Command;
@@ -26,7 +26,7 @@ use crate::keys;
 use crate::row::{self, RangeRow};
 use crate::sessions::Sessions;
 use crate::shared::{RangeView, SharedRange};
-use crate::snapshot;
+use crate::snapshot::{self, SnapshotTaker};
 use crate::state::{Identity, RangeState};
 
 /// What a replica needs from the store that it lives on.
@@ -48,7 +48,7 @@ pub trait RangeHost: Send + Sync + 'static {
     fn changed(&self, range: RangeId);
 }
 
-/// Where a group born of a split begins: for `LogEngine::group`, and what its replicas have applied at first.
+/// Where a group born of a split begins, and the cluster's first one: for `LogEngine::group`, and what its replicas have applied at first.
 pub fn birth_log_id() -> LogId {
     LogId::new_term_index(0, BIRTH_INDEX)
 }
@@ -84,36 +84,6 @@ pub struct RangeMachine {
     state: Option<RangeState>,
     applied: Option<LogId>,
     membership: StoredMembership,
-}
-
-/// Writes the row of the cluster's first range, over the whole key space, before its group is started and initialised.
-/// Durable on return; does nothing when the range has a row.
-pub async fn create_first(engine: &Engine, identity: Identity) -> Result<(), crate::engine::Error> {
-    if engine.get(&keys::range_row(identity.range))?.is_some() {
-        return Ok(());
-    }
-    let descriptor = Descriptor {
-        id: identity.range,
-        span: Span::everything(),
-        epoch: Epoch {
-            bounds: 1,
-            membership: 0,
-        },
-        replicas: Vec::new(),
-    };
-    let state = RangeState {
-        identity,
-        descriptor: Arc::new(descriptor),
-        last_revision: Default::default(),
-        size_bytes: 0,
-        keys: 0,
-        sessions: Sessions::default(),
-    };
-    let row = row::encode(&state, None, &StoredMembership::default());
-    let mut batch = Batch::with_capacity(1);
-    batch.put(range_row_key(identity.range), row);
-    engine.write(batch);
-    engine.persist().await
 }
 
 impl RangeMachine {
@@ -287,11 +257,6 @@ impl RangeMachine {
             self.shared.update(|view| refresh(view, state, log_id));
         }
     }
-
-    /// The range as it stands, in a view that may be spooled into a file.
-    async fn current_snapshot(&self) -> io::Result<Option<Snapshot>> {
-        take_snapshot(&self.engine, self.identity.range).await
-    }
 }
 
 impl RaftStateMachine<TypeConfig> for RangeMachine {
@@ -314,10 +279,7 @@ impl RaftStateMachine<TypeConfig> for RangeMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotTaker {
-        SnapshotTaker {
-            engine: self.engine.clone(),
-            range: self.identity.range,
-        }
+        SnapshotTaker::new(self.engine.clone(), self.identity.range)
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
@@ -336,47 +298,8 @@ impl RaftStateMachine<TypeConfig> for RangeMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.current_snapshot().await
+        snapshot::take(&self.engine, self.identity.range).await
     }
-}
-
-/// Builds the snapshots that let openraft purge the log.
-pub struct SnapshotTaker {
-    engine: Engine,
-    range: RangeId,
-}
-
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotTaker {
-    type SnapshotData = SnapshotData;
-
-    /// Nothing is copied: the data itself is the snapshot. But it must be on disk before the log behind it may go, and
-    /// that the sync is for.
-    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let snapshot = take_snapshot(&self.engine, self.range).await?;
-        self.engine.persist().await?;
-        snapshot.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nothing has been applied yet"))
-    }
-}
-
-/// The range as of now. Position and content come from the same view, so they agree.
-async fn take_snapshot(engine: &Engine, range: RangeId) -> io::Result<Option<Snapshot>> {
-    let view = engine.view().await?;
-    let Some(stored) = view.get(&keys::range_row(range))? else {
-        return Ok(None);
-    };
-    let row = RangeRow::decode(stored.clone())?;
-    if row.applied.is_none() {
-        return Ok(None);
-    }
-    let meta = SnapshotMeta {
-        last_log_id: row.applied,
-        last_membership: row.membership.clone(),
-    };
-    let spool = snapshot::ViewSpool::new(view, range, stored, row.span);
-    Ok(Some(Snapshot {
-        meta,
-        snapshot: SnapshotData::Local(Arc::new(spool)),
-    }))
 }
 
 fn range_row_key(range: RangeId) -> Bytes {

@@ -7,6 +7,7 @@ use holdfast_common::ids::SessionId;
 use holdfast_common::key::Key;
 use holdfast_common::proto::kv::{Condition, Mutation};
 use holdfast_common::raft::types::{Entry, Node};
+use holdfast_common::range::{Epoch, Replica, Role};
 use holdfast_common::revision::Revision;
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::command::{Split, Write};
 use crate::engine::Options;
+use crate::sessions::Sessions;
 
 /// A store with nothing but an engine, that writes down what it is told.
 #[derive(Default)]
@@ -71,13 +73,47 @@ fn engine(dir: &Path) -> Engine {
     .unwrap()
 }
 
-/// The first range, with one voter, that has applied its membership at index 1.
+/// A range over everything, as it is born with one voter.
+fn born(identity: Identity) -> RangeState {
+    let epoch = Epoch {
+        bounds: 1,
+        membership: BIRTH_INDEX,
+    };
+    let replicas = vec![Replica {
+        id: identity.replica,
+        store: identity.store,
+        role: Role::Voter,
+    }];
+    let descriptor = Descriptor {
+        id: identity.range,
+        span: Span::everything(),
+        epoch,
+        replicas,
+    };
+    RangeState {
+        identity,
+        descriptor: Arc::new(descriptor),
+        last_revision: Revision::ZERO,
+        size_bytes: 0,
+        keys: 0,
+        sessions: Sessions::default(),
+    }
+}
+
+/// The machine of such a range.
 async fn first(dir: &TempDir, host: Arc<Store>) -> RangeMachine {
-    let engine = engine(dir.path());
-    create_first(&engine, me(11, 1)).await.unwrap();
-    let mut machine = RangeMachine::open(me(11, 1), engine, host).await.unwrap();
-    apply_all(&mut machine, [membership(1, &[(11, 1)])]).await;
-    machine
+    let (engine, state) = (engine(dir.path()), born(me(11, 1)));
+    let membership = StoredMembership::new(
+        Some(birth_log_id()),
+        row::membership_of(&state.descriptor.replicas),
+    );
+    let mut batch = Batch::default();
+    batch.put(
+        range_row_key(RANGE),
+        row::encode(&state, Some(birth_log_id()), &membership),
+    );
+    engine.write(batch);
+    RangeMachine::open(me(11, 1), engine, host).await.unwrap()
 }
 
 async fn apply_all(machine: &mut RangeMachine, entries: impl IntoIterator<Item = Entry>) {
@@ -227,28 +263,28 @@ async fn entries_move_the_range_and_a_restart_finds_it_there() {
     );
     apply_all(
         &mut machine,
-        [entry(2, Payload::Blank), put(3, "a", "1"), put(4, "b", "1")],
+        [entry(6, Payload::Blank), put(7, "a", "1"), put(8, "b", "1")],
     )
     .await;
     apply_all(
         &mut machine,
-        [membership(5, &[(11, 1), (12, 2)]), put(6, "a", "2")],
+        [membership(9, &[(11, 1), (12, 2)]), put(10, "a", "2")],
     )
     .await;
 
     let view = shared.get();
-    assert_eq!(view.applied, Some(LogId::new_term_index(1, 6)));
-    assert_eq!((view.last_revision, view.keys), (Revision::at_millis(6), 2));
+    assert_eq!(view.applied, Some(LogId::new_term_index(1, 10)));
+    assert_eq!((view.last_revision, view.keys), (Revision::at_millis(10), 2));
     let descriptor = view.descriptor.unwrap();
     assert_eq!(
         descriptor.epoch,
         Epoch {
             bounds: 1,
-            membership: 5
+            membership: 9
         }
     );
     assert_eq!(descriptor.replicas.len(), 2);
-    assert_eq!(*host.events.lock(), ["changed 5", "changed 5"]);
+    assert_eq!(*host.events.lock(), ["changed 5"]);
 
     let left = killed(&machine.engine, dir.path()).await;
     let again = RangeMachine::open(me(11, 1), engine(left.path()), host.clone())
@@ -287,12 +323,12 @@ async fn an_uninitialised_replica_applies_nothing() {
 async fn an_undecodable_entry_ends_the_group() {
     let dir = TempDir::new().unwrap();
     let mut machine = first(&dir, Arc::default()).await;
-    let noise = entry(2, Payload::Normal(types::Command(Bytes::from_static(b"noise"))));
+    let noise = entry(6, Payload::Normal(types::Command(Bytes::from_static(b"noise"))));
     assert_eq!(
         try_apply(&mut machine, [noise]).await.unwrap_err().kind(),
         io::ErrorKind::InvalidData
     );
-    assert_eq!(machine.shared().get().applied, Some(LogId::new_term_index(1, 1)));
+    assert_eq!(machine.shared().get().applied, Some(birth_log_id()));
 }
 
 /// The data database may lose its tail with a power cut: replaying the log from where it stands must lead to the same.
@@ -300,7 +336,7 @@ async fn an_undecodable_entry_ends_the_group() {
 async fn a_rewound_database_replays_to_the_same_state() {
     let dir = TempDir::new().unwrap();
     let mut machine = first(&dir, Arc::default()).await;
-    apply_all(&mut machine, workload(2..=40)).await;
+    apply_all(&mut machine, workload(6..=40)).await;
     let rewound = killed(&machine.engine, dir.path()).await;
     apply_all(&mut machine, workload(41..=100)).await;
 
@@ -337,16 +373,16 @@ async fn a_split_leaves_two_ranges_that_tile_the_old_one() {
     apply_all(
         &mut machine,
         [
-            put(2, "a", "1"),
-            put(3, "x", "1"),
-            split(4, "m"),
-            put(5, "b", "1"),
+            put(6, "a", "1"),
+            put(7, "x", "1"),
+            split(8, "m"),
+            put(9, "b", "1"),
         ],
     )
     .await;
     assert_eq!(
         *host.events.lock(),
-        ["changed 5", "before split 6", "changed 5", "after split 6"]
+        ["before split 6", "changed 5", "after split 6"]
     );
 
     let left = killed(&machine.engine, dir.path()).await;
@@ -378,7 +414,8 @@ async fn a_split_leaves_two_ranges_that_tile_the_old_one() {
     );
     assert_eq!((parent.epoch.bounds, child_range.epoch.bounds), (2, 2));
 
-    apply_all(&mut child, [put(6, "y", "1"), put(7, "z", "1")]).await;
+    // Numbers that the parent has not seen: the child remembers those.
+    apply_all(&mut child, [put(26, "y", "1"), put(27, "z", "1")]).await;
     assert_eq!(user_keys(&engine).await, ["a", "b", "x", "y", "z"]);
     let again = RangeMachine::open(identity, engine, Arc::new(Store::default()))
         .await
@@ -397,14 +434,14 @@ async fn a_buried_child_is_not_revived() {
     apply_all(
         &mut machine,
         [
-            put(2, "a", "1"),
-            put(3, "x", "1"),
-            split(4, "m"),
-            put(5, "b", "1"),
+            put(6, "a", "1"),
+            put(7, "x", "1"),
+            split(8, "m"),
+            put(9, "b", "1"),
         ],
     )
     .await;
-    assert_eq!(*host.events.lock(), ["changed 5", "changed 5"]);
+    assert_eq!(*host.events.lock(), ["changed 5"]);
     assert_eq!(user_keys(&machine.engine).await, ["a", "b"]);
     assert_eq!(machine.engine.get(&keys::range_row(RangeId(6))).unwrap(), None);
     let left = killed(&machine.engine, dir.path()).await;
@@ -412,216 +449,6 @@ async fn a_buried_child_is_not_revived() {
         .await
         .unwrap();
     assert_eq!(again.state, machine.state);
-}
-
-/// Spools the machine's present snapshot into a file.
-async fn spooled(
-    machine: &mut RangeMachine,
-    dir: &TempDir,
-    name: &str,
-) -> (SnapshotMeta, std::path::PathBuf) {
-    let Snapshot { meta, snapshot } = machine.get_current_snapshot().await.unwrap().unwrap();
-    let SnapshotData::Local(spool) = snapshot else {
-        panic!("not local")
-    };
-    let path = dir.path().join(name);
-    let length = spool.spool(&path).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), length);
-    (meta, path)
-}
-
-#[tokio::test]
-async fn a_snapshot_makes_a_replica_of_the_range() {
-    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
-    let mut leader = first(&dirs[0], Arc::default()).await;
-    apply_all(&mut leader, workload(2..=60)).await;
-    apply_all(&mut leader, [membership(61, &[(11, 1), (12, 2)])]).await;
-    let (meta, path) = spooled(&mut leader, &dirs[2], "one").await;
-    assert_eq!(meta.last_log_id, Some(LogId::new_term_index(1, 61)));
-    assert_eq!(snapshot::read_header(&path).unwrap().range, RANGE);
-
-    let host = Arc::new(Store::default());
-    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), host.clone())
-        .await
-        .unwrap();
-    follower
-        .install_snapshot(&meta, SnapshotData::Staged(path.clone()))
-        .await
-        .unwrap();
-    assert!(!path.exists(), "an installed file is removed");
-    assert_eq!(*host.events.lock(), ["changed 5"]);
-    same_range(&leader, &follower).await;
-
-    // Both go on alike, and a second snapshot over older data takes what the range has lost meanwhile.
-    apply_all(&mut leader, workload(62..=70)).await;
-    apply_all(&mut follower, workload(62..=70)).await;
-    same_range(&leader, &follower).await;
-    apply_all(&mut leader, workload(71..=90)).await;
-    apply_all(&mut leader, [split_of_two(91, "key/20")]).await;
-    let (meta, path) = spooled(&mut leader, &dirs[2], "two").await;
-    follower
-        .install_snapshot(&meta, SnapshotData::Staged(path))
-        .await
-        .unwrap();
-    same_range(&leader, &follower).await;
-    assert!(
-        user_keys(&follower.engine)
-            .await
-            .iter()
-            .all(|key| key.as_str() < "key/20"),
-        "what is beyond is gone"
-    );
-    assert!(
-        user_keys(&leader.engine)
-            .await
-            .iter()
-            .any(|key| key.as_str() > "key/20")
-    );
-}
-
-fn split_of_two(index: u64, at: &str) -> Entry {
-    let at = Key::new(at.to_owned()).unwrap();
-    let replicas = vec![(StoreId(1), ReplicaId(21)), (StoreId(2), ReplicaId(22))];
-    command(
-        index,
-        &Command::Split(Split {
-            bounds: 1,
-            at,
-            right: RangeId(6),
-            replicas,
-            right_size: 10,
-            right_keys: 1,
-        }),
-    )
-}
-
-async fn same_range(a: &RangeMachine, b: &RangeMachine) {
-    let (one, two) = (a.state.as_ref().unwrap(), b.state.as_ref().unwrap());
-    assert_eq!(
-        RangeState {
-            identity: two.identity,
-            ..one.clone()
-        },
-        *two
-    );
-    assert_eq!((a.applied, &a.membership), (b.applied, &b.membership));
-    let (a_view, b_view) = (a.engine.view().await.unwrap(), b.engine.view().await.unwrap());
-    for interval in [keys::records(&one.descriptor.span), keys::all_outcomes(RANGE)] {
-        let all = |view: &View| view.rows(&interval).collect::<Result<Vec<_>, _>>().unwrap();
-        assert_eq!(all(&a_view), all(&b_view));
-        for (key, value) in all(&a_view) {
-            assert_eq!(
-                b.engine.get(&key).unwrap(),
-                Some(value),
-                "a point read says otherwise"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_snapshot_is_of_the_moment_it_was_taken() {
-    let dirs = [(); 2].map(|()| TempDir::new().unwrap());
-    let mut machine = first(&dirs[0], Arc::default()).await;
-    apply_all(&mut machine, workload(2..=20)).await;
-    let Snapshot { meta, snapshot } = machine.get_current_snapshot().await.unwrap().unwrap();
-    apply_all(&mut machine, workload(21..=40)).await;
-    let SnapshotData::Local(spool) = snapshot else {
-        panic!("not local")
-    };
-    let path = dirs[1].path().join("snapshot");
-    spool.spool(&path).unwrap();
-    let (header, _) = snapshot::verify(&path).unwrap();
-    assert_eq!(header.row.applied, meta.last_log_id);
-    assert_eq!(header.row.applied, Some(LogId::new_term_index(1, 20)));
-    let mut builder = machine.get_snapshot_builder().await;
-    assert_eq!(
-        builder.build_snapshot().await.unwrap().meta.last_log_id,
-        Some(LogId::new_term_index(1, 40))
-    );
-}
-
-#[tokio::test]
-async fn a_snapshot_that_does_not_fit_changes_nothing() {
-    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
-    let mut leader = first(&dirs[0], Arc::default()).await;
-    apply_all(&mut leader, workload(2..=20)).await;
-    let host = Arc::new(Store::default());
-    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), host.clone())
-        .await
-        .unwrap();
-    let (meta, path) = spooled(&mut leader, &dirs[2], "good").await;
-
-    *host.overlapping.lock() = Some(RangeId(9));
-    let refused = follower
-        .install_snapshot(&meta, SnapshotData::Staged(path.clone()))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-    assert!(path.exists(), "it may be tried again");
-    *host.overlapping.lock() = None;
-
-    let other = SnapshotMeta {
-        last_log_id: Some(LogId::new_term_index(1, 19)),
-        ..meta.clone()
-    };
-    let refused = follower
-        .install_snapshot(&other, SnapshotData::Staged(path.clone()))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
-
-    let mut damaged = std::fs::read(&path).unwrap();
-    let at = damaged.len() - 60;
-    damaged[at] ^= 1;
-    let bad = dirs[2].path().join("bad");
-    std::fs::write(&bad, damaged).unwrap();
-    let refused = follower
-        .install_snapshot(&meta, SnapshotData::Staged(bad))
-        .await
-        .unwrap_err();
-    assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
-
-    assert_eq!(rows(&follower.engine).await, []);
-    // A crash now leaves tables that nobody refers to; opening gets rid of them.
-    let left = killed(&follower.engine, dirs[1].path()).await;
-    assert_eq!(rows(&engine(left.path())).await, []);
-    follower
-        .install_snapshot(&meta, SnapshotData::Staged(path))
-        .await
-        .unwrap();
-    same_range(&leader, &follower).await;
-}
-
-#[tokio::test]
-async fn a_crash_after_an_install_finds_it_done() {
-    let dirs = [(); 3].map(|()| TempDir::new().unwrap());
-    let mut leader = first(&dirs[0], Arc::default()).await;
-    apply_all(&mut leader, workload(2..=20)).await;
-    let mut follower = RangeMachine::open(me(12, 2), engine(dirs[1].path()), Arc::new(Store::default()))
-        .await
-        .unwrap();
-    let (meta, path) = spooled(&mut leader, &dirs[2], "one").await;
-    follower
-        .install_snapshot(&meta, SnapshotData::Staged(path))
-        .await
-        .unwrap();
-    // Nothing was synced by the journal since: what is there is there because the install was durable.
-    let left = TempDir::new().unwrap();
-    copy(dirs[1].path(), left.path());
-    for journal in std::fs::read_dir(left.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-    {
-        if journal.extension().is_some_and(|extension| extension == "jnl") {
-            let empty = std::fs::File::create(&journal).unwrap();
-            empty.set_len(0).unwrap();
-        }
-    }
-    let again = RangeMachine::open(me(12, 2), engine(left.path()), Arc::new(Store::default()))
-        .await
-        .unwrap();
-    same_range(&leader, &again).await;
 }
 
 #[tokio::test]
@@ -632,7 +459,7 @@ async fn the_middle_halves_the_bytes() {
     assert_eq!(crate::middle::middle(&view, &Span::everything()).unwrap(), None);
     let entries = (0..3_000u64).map(|at| {
         put(
-            at + 2,
+            at + 6,
             &format!("{at:05}"),
             &"v".repeat(if at < 100 { 1_000 } else { 10 }),
         )
@@ -660,3 +487,6 @@ async fn the_middle_halves_the_bytes() {
         "one row has no middle"
     );
 }
+
+#[path = "machine_snapshot_test.rs"]
+mod snapshots;

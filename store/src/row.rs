@@ -34,7 +34,7 @@ const WHAT: &str = "range row";
 pub struct RangeRow {
     /// The replica.
     pub replica: ReplicaId,
-    /// The last applied entry; none for the first range before its first entry.
+    /// The last applied entry; none when nothing was applied.
     pub applied: Option<LogId>,
     /// The last applied membership.
     pub membership: StoredMembership,

@@ -13,15 +13,17 @@
 //! whole. The latter opens a door for a copy of a write that outlives its session by so much; a router's deadlines end
 //! it an hour earlier.
 
+mod format;
+
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use holdfast_common::ids::SessionId;
 use holdfast_common::proto::kv::WriteOutcome;
-use holdfast_common::revision::Revision;
 
-use crate::codec::Reader;
 use crate::damage::Damage;
+use format::{decode_row, encode_row};
+pub(crate) use format::{floors_len, put_floors, read_floors};
 
 /// Most outcomes remembered for a range.
 pub const MAX_OUTCOMES: usize = 16_384;
@@ -29,10 +31,6 @@ pub const MAX_OUTCOMES: usize = 16_384;
 pub const MAX_SESSIONS: usize = 256;
 /// A session that wrote nothing for so long, by the range's revisions, makes room for others; milliseconds.
 pub const SESSION_IDLE_MS: u64 = 60 * 60 * 1000;
-
-const ROW_VERSION: u8 = 1;
-const OUTCOME_BYTES: usize = 25;
-const FLOOR_BYTES: usize = 32;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -368,98 +366,6 @@ fn release(entries: &mut BTreeMap<u64, EntryOutcomes>, index: u64, forgotten: &m
             forgotten.push(index);
         }
     }
-}
-
-fn encode_row(most: usize, outcomes: impl Iterator<Item = (SessionId, u64, WriteOutcome)>) -> Bytes {
-    let mut row = BytesMut::with_capacity(1 + OUTCOME_BYTES * most);
-    row.put_u8(ROW_VERSION);
-    for (session, sequence, outcome) in outcomes {
-        let (kind, revision) = match outcome {
-            WriteOutcome::Created(revision) => (1, revision),
-            WriteOutcome::Replaced(revision) => (2, revision),
-            WriteOutcome::Deleted(revision) => (3, revision),
-            WriteOutcome::WasAbsent => (4, Revision::ZERO),
-            WriteOutcome::ConditionFailed(None) => (5, Revision::ZERO),
-            WriteOutcome::ConditionFailed(Some(revision)) => (6, revision),
-        };
-        row.put_u64_le(session.0);
-        row.put_u64_le(sequence);
-        row.put_u8(kind);
-        row.put_u64_le(revision.0);
-    }
-    row.freeze()
-}
-
-fn decode_row(row: Bytes) -> Result<Vec<(SessionId, u64, WriteOutcome)>, Damage> {
-    let mut outcomes = Vec::with_capacity(row.len() / OUTCOME_BYTES);
-    let mut reader = Reader::new(row, "outcome row");
-    let version = reader.u8()?;
-    if version != ROW_VERSION {
-        return Err(reader.damage(format!("version {version}")));
-    }
-    while !reader.is_empty() {
-        let (session, sequence, kind, revision) = (
-            SessionId(reader.u64()?),
-            reader.u64()?,
-            reader.u8()?,
-            Revision(reader.u64()?),
-        );
-        let outcome = match kind {
-            1 => WriteOutcome::Created(revision),
-            2 => WriteOutcome::Replaced(revision),
-            3 => WriteOutcome::Deleted(revision),
-            4 => WriteOutcome::WasAbsent,
-            5 => WriteOutcome::ConditionFailed(None),
-            6 => WriteOutcome::ConditionFailed(Some(revision)),
-            other => return Err(reader.damage(format!("outcome {other}"))),
-        };
-        outcomes.push((session, sequence, outcome));
-    }
-    Ok(outcomes)
-}
-
-/// Bytes that so many sessions take in a range's row.
-pub(crate) fn floors_len(count: usize) -> usize {
-    2 + FLOOR_BYTES * count
-}
-
-/// Appends the sessions to a range's row.
-pub(crate) fn put_floors(buffer: &mut BytesMut, floors: impl ExactSizeIterator<Item = Floor>) {
-    debug_assert!(floors.len() <= MAX_SESSIONS);
-    buffer.put_u16_le(floors.len() as u16);
-    for Floor {
-        session,
-        floor,
-        since,
-        used_ms,
-    } in floors
-    {
-        buffer.put_u64_le(session.0);
-        buffer.put_u64_le(floor);
-        buffer.put_u64_le(since);
-        buffer.put_u64_le(used_ms);
-    }
-}
-
-/// Reads the sessions of a range's row.
-pub(crate) fn read_floors(reader: &mut Reader) -> Result<Vec<Floor>, Damage> {
-    let count = reader.u16()? as usize;
-    let mut floors = Vec::with_capacity(reader.capacity(count, FLOOR_BYTES));
-    for _ in 0..count {
-        let (session, floor, since, used_ms) = (
-            SessionId(reader.u64()?),
-            reader.u64()?,
-            reader.u64()?,
-            reader.u64()?,
-        );
-        floors.push(Floor {
-            session,
-            floor,
-            since,
-            used_ms,
-        });
-    }
-    Ok(floors)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use holdfast_common::revision::Revision;
+
 use super::*;
 
 fn name(session: u64, sequence: u64, finished_below: u64) -> WriteName {

@@ -65,7 +65,7 @@ pub struct Stored {
     pub range: RangeId,
     /// The replica.
     pub replica: ReplicaId,
-    /// The last entry that the data holds; none for a first range that was created and not initialised.
+    /// The last entry that the data holds; none when nothing was applied.
     pub applied: Option<LogId>,
     /// What it holds.
     pub span: Span,
