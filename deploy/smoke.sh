@@ -2,7 +2,7 @@
 # Starts a throw-away cluster with the given binary, writes, reads and stops it: what a first user does.
 set -euo pipefail
 holdfast=${1:?usage: smoke.sh PATH-TO-HOLDFAST}
-base=${2:-17400}
+base=${2:-$((10000 + RANDOM % 200 * 100))}
 out=$(mktemp)
 
 "$holdfast" up --ephemeral --base-port "$base" >"$out" &

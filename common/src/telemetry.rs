@@ -62,9 +62,10 @@ const BYTES_BUCKETS: [f64; 12] = [
 
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
-    // Openraft tells at `info` what only someone debugging openraft wants to read.
+    // Openraft tells at `info` what only someone debugging openraft wants to read, and warns of a peer that is down with every
+    // message that it has for it; the network reports that once.
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,fjall=warn,lsm_tree=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,openraft=error,fjall=warn,lsm_tree=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
