@@ -161,7 +161,7 @@ impl HoldfastCluster {
     async fn settled_ranges(&self, at_least: u32) -> anyhow::Result<Vec<Range>> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let mut ranges: Vec<Range> = self.list("/v1/ranges?limit=2000").await?;
+            let mut ranges: Vec<Range> = self.list("/v1/ranges?limit=1000").await?;
             if ranges.len() >= at_least as usize && ranges.iter().all(|range| range.leader_store.is_some()) {
                 ranges.sort_by(|one, other| one.start.cmp(&other.start));
                 return Ok(ranges);
