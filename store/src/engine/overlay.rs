@@ -20,8 +20,10 @@ const CACHED_OVERHEAD_BYTES: usize = 160;
 pub(crate) struct Overlay {
     /// Keys are copies of their own: a slice would keep the first entry that wrote them in memory.
     rows: HashMap<Box<[u8]>, Version, KeyHash>,
-    /// Committed rows that are still here, by age. One that was written again since is here in vain until its turn comes.
-    cached: VecDeque<Cached>,
+    /// Committed rows that are still here, about in the order of their age, among ghosts: rows that were written again, or
+    /// forgotten, since they got into this line.
+    cached: VecDeque<(Bytes, Sequence)>,
+    cached_rows: usize,
     cached_bytes: usize,
     cache_limit: usize,
 }
@@ -29,12 +31,8 @@ pub(crate) struct Overlay {
 struct Version {
     written: Sequence,
     value: Option<Bytes>,
-}
-
-struct Cached {
-    key: Bytes,
-    written: Sequence,
-    bytes: usize,
+    /// What it takes as a cached row; zero until it is one.
+    cached_bytes: usize,
 }
 
 impl Overlay {
@@ -44,6 +42,7 @@ impl Overlay {
         Self {
             rows,
             cached: VecDeque::new(),
+            cached_rows: 0,
             cached_bytes: 0,
             cache_limit,
         }
@@ -59,74 +58,84 @@ impl Overlay {
         let version = Version {
             written,
             value: row.value.clone(),
+            cached_bytes: 0,
         };
-        match self.rows.get_mut(&row.key[..]) {
-            Some(known) => *known = version,
-            None => drop(self.rows.insert(Box::from(&row.key[..]), version)),
-        }
+        let Some(known) = self.rows.get_mut(&row.key[..]) else {
+            self.rows.insert(Box::from(&row.key[..]), version);
+            return;
+        };
+        let before = std::mem::replace(known, version);
+        self.uncount(&before);
     }
 
     /// The database holds everything up to `upto`: the newest of these rows, if it is not newer than that, need not stay.
     pub(crate) fn retire<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, upto: Sequence) {
         for row in rows {
-            let Some(version) = self
-                .rows
-                .get(&row.key[..])
-                .filter(|version| version.written <= upto)
-            else {
+            let Some(version) = self.rows.get_mut(&row.key[..]) else {
                 continue;
             };
-            let length = row.key.len() + version.value.as_ref().map_or(0, Bytes::len) + CACHED_OVERHEAD_BYTES;
-            // Rows of ranges and outcomes are not read; large values would push out many small ones.
-            let worth = row.key.first() == Some(&RECORD)
-                && version.value.is_some()
-                && length <= self.cache_limit / 64;
-            if worth {
-                self.cached.push_back(Cached {
-                    key: row.key.clone(),
-                    written: version.written,
-                    bytes: length,
-                });
-                self.cached_bytes += length;
-            } else {
-                self.rows.remove(&row.key[..]);
+            if version.written > upto {
+                continue;
             }
+            let bytes = row.key.len() + version.value.as_ref().map_or(0, Bytes::len) + CACHED_OVERHEAD_BYTES;
+            // Rows of ranges and outcomes are not read; large values would push out many small ones.
+            let worth =
+                row.key.first() == Some(&RECORD) && version.value.is_some() && bytes <= self.cache_limit / 64;
+            if !worth {
+                self.rows.remove(&row.key[..]);
+                continue;
+            }
+            version.cached_bytes = bytes;
+            self.cached.push_back((row.key.clone(), version.written));
+            self.cached_rows += 1;
+            self.cached_bytes += bytes;
+            self.tidy();
         }
-        self.evict();
     }
 
     /// Lets go of the committed rows of an interval, which is about to change in the database behind the overlay's back.
     pub(crate) fn forget(&mut self, intervals: &[Interval]) {
-        let (rows, mut forgotten) = (&mut self.rows, 0);
-        self.cached.retain(|cached| {
-            let forget = intervals.iter().any(|interval| interval.contains(&cached.key));
-            if forget {
-                remove(rows, cached);
-                forgotten += cached.bytes;
-            }
-            !forget
+        let rows = self.rows.extract_if(|key, version| {
+            version.cached_bytes > 0 && intervals.iter().any(|interval| interval.contains(key))
         });
-        self.cached_bytes -= forgotten;
-    }
-
-    fn evict(&mut self) {
-        while self.cached_bytes > self.cache_limit {
-            let Some(oldest) = self.cached.pop_front() else {
-                return;
-            };
-            self.cached_bytes -= oldest.bytes;
-            remove(&mut self.rows, &oldest);
+        let forgotten: Vec<Version> = rows.map(|(_, version)| version).collect();
+        for version in &forgotten {
+            self.uncount(version);
         }
     }
-}
 
-/// Removes a committed row, unless it was written again.
-fn remove(rows: &mut HashMap<Box<[u8]>, Version, KeyHash>, cached: &Cached) {
-    if rows
-        .get(&cached.key[..])
-        .is_some_and(|version| version.written == cached.written)
-    {
-        rows.remove(&cached.key[..]);
+    /// Lets the oldest go until the rest fits, and ghosts before they are the most: two steps for each row that came, so
+    /// that no single call takes long. A row that is not to go yet gets back into the line behind the youngest.
+    fn tidy(&mut self) {
+        let mut steps = 2;
+        while self.cached_bytes > self.cache_limit
+            || (steps > 0 && self.cached.len() > 2 * self.cached_rows + 64)
+        {
+            steps = usize::saturating_sub(steps, 1);
+            let Some((key, written)) = self.cached.pop_front() else {
+                return;
+            };
+            if self
+                .rows
+                .get(&key[..])
+                .is_none_or(|version| version.written != written)
+            {
+                continue;
+            }
+            if self.cached_bytes <= self.cache_limit {
+                self.cached.push_back((key, written));
+            } else if let Some(version) = self.rows.remove(&key[..]) {
+                self.uncount(&version);
+            }
+        }
+    }
+
+    /// A version is here no more; if it was a cached one, it is none any more.
+    fn uncount(&mut self, version: &Version) {
+        if version.cached_bytes > 0 {
+            self.cached_rows -= 1;
+            self.cached_bytes -= version.cached_bytes;
+        }
     }
 }
 
@@ -228,6 +237,21 @@ mod tests {
         assert_eq!(value(&overlay, "a"), Some(Some("1".into())));
         assert_eq!(value(&overlay, "b"), None);
         assert_eq!(value(&overlay, "c"), Some(Some("1".into())));
-        assert_eq!(overlay.cached.len(), 1);
+        assert_eq!(overlay.cached_rows, 1);
+    }
+
+    #[test]
+    fn rows_written_over_and_over_take_the_room_of_one() {
+        let mut overlay = room_for(100);
+        for sequence in 1..10_000 {
+            let row = record(&format!("{:03}", sequence % 10), Some("1"));
+            overlay.insert(&row, sequence);
+            overlay.retire([row].iter(), sequence);
+            assert!(overlay.cached.len() <= 2 * overlay.cached_rows + 66);
+        }
+        assert_eq!(overlay.cached_rows, 10);
+        assert!((0..10).all(|at| value(&overlay, &format!("{at:03}")).is_some()));
+        let bytes: usize = overlay.rows.values().map(|version| version.cached_bytes).sum();
+        assert_eq!(bytes, overlay.cached_bytes);
     }
 }
