@@ -200,11 +200,15 @@ impl State {
             directory: join.directory,
             rpc_address: join.rpc_address.clone(),
             http_address: join.http_address.clone(),
+            is_running: join.known.is_some(),
         };
         let known = self.members.iter_mut().find(|(_, known)| known.name == join.name);
         let number = match (known, join.known) {
             (Some((number, known)), _) if known.directory == join.directory => {
-                *known = member;
+                *known = Member {
+                    is_running: known.is_running || member.is_running,
+                    ..member
+                };
                 *number
             }
             (Some(_), _) | (None, Some(_)) => {

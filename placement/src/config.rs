@@ -1,7 +1,7 @@
 //! What a placement member is told at its start: one struct, read from TOML and overridden by flags, checked before
 //! anything runs.
 
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -202,9 +202,18 @@ impl Config {
         self.advertise.clone().unwrap_or_else(|| self.rpc.clone())
     }
 
-    /// What others dial for the admin API.
+    /// What others dial for the admin API. An address that stands for all of this machine's can't be dialed: then it is
+    /// the host that others dial for RPC.
     pub fn http_address(&self) -> String {
-        self.advertise_http.clone().unwrap_or_else(|| self.http.clone())
+        let listens = self.http.parse::<SocketAddr>().ok();
+        let rpc = self.rpc_address();
+        match (&self.advertise_http, listens, rpc.rsplit_once(':')) {
+            (Some(address), _, _) => address.clone(),
+            (None, Some(all), Some((host, _))) if all.ip().is_unspecified() => {
+                format!("{host}:{}", all.port())
+            }
+            _ => self.http.clone(),
+        }
     }
 }
 
@@ -303,6 +312,22 @@ mod tests {
             .validate()
             .is_ok()
         );
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_dial_is_not_told() {
+        let all = Config {
+            http: "0.0.0.0:7410".into(),
+            advertise: Some("placement-1:7450".into()),
+            ..valid()
+        };
+        assert_eq!(all.http_address(), "placement-1:7410");
+        let told = Config {
+            advertise_http: Some("elsewhere:1".into()),
+            ..all
+        };
+        assert_eq!(told.http_address(), "elsewhere:1");
+        assert_eq!(valid().http_address(), "127.0.0.1:7410");
     }
 
     #[test]

@@ -31,6 +31,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// Least time between two looks of the schedulers.
 const SCHEDULE_EVERY: Duration = Duration::from_millis(200);
 
+/// One part in how many of the time the schedulers may look: the more ranges there are, the rarer they do.
+const LOOK_SHARE: u32 = 20;
+
 /// How often the metrics are brought up to date.
 const SURVEY_EVERY: Duration = Duration::from_secs(1);
 
@@ -101,6 +104,7 @@ async fn reign(member: &Arc<Member>) {
     tracing::info!(member = %member.name, "leads the placement driver");
     let roster = Roster::default();
     let (mut ticks, mut scheduled, mut surveyed) = (clock::every(TICK), None, None);
+    let mut took = Duration::ZERO;
     loop {
         tokio::select! {
             () = lead.woken() => {}
@@ -109,8 +113,8 @@ async fn reign(member: &Arc<Member>) {
         let round = async {
             learn(member, &lead).await?;
             move_along(member, &lead).await?;
-            if is_due(&mut scheduled, SCHEDULE_EVERY) {
-                schedule(member, &lead).await?;
+            if is_due(&mut scheduled, SCHEDULE_EVERY.max(took * LOOK_SHARE)) {
+                took = schedule(member, &lead).await?;
             }
             Ok::<(), Error>(())
         };
@@ -246,13 +250,16 @@ fn ended(member: &Member, lead: &Lead, operator: &Operator, status: &Status) {
     lead.wake();
 }
 
-/// Has the schedulers and the corrections look.
-async fn schedule(member: &Member, lead: &Lead) -> Result<(), Error> {
+/// Has the schedulers and the corrections look, and starts what they want. Returns how long the look took, during which
+/// nothing could be applied.
+async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
+    let began = clock::now();
     let weighed = member.look(lead, |view| {
         let mut plans = lead.plans();
         plans.corrections.review(view);
         plans.driver.weigh(view)
     });
+    let took = clock::now().duration_since(began);
     for Weighed {
         scheduler,
         idea,
@@ -278,7 +285,7 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<(), Error> {
             .decisions
             .note(scheduler, idea, verdict, clock::wall_ms());
     }
-    Ok(())
+    Ok(took)
 }
 
 /// Tells stores the steps that they have not been told; heartbeats repeat them.

@@ -87,9 +87,12 @@ pub fn observe(view: &View<'_>) {
     for state in STORE_STATES {
         gauge!(STORES, "state" => state).set(amount(states.get(state)));
     }
-    let health = counted(view.state.map.iter().map(|range| view.range_health(range).name()));
-    for kind in RangeHealth::ALL {
-        gauge!(RANGES, "health" => kind.name()).set(amount(health.get(kind.name())));
+    // A new leading member knows of no leader before it is told: that is no news about the ranges.
+    if view.is_settled() {
+        let health = counted(view.state.map.iter().map(|range| view.range_health(range).name()));
+        for kind in RangeHealth::ALL {
+            gauge!(RANGES, "health" => kind.name()).set(amount(health.get(kind.name())));
+        }
     }
     let pending = counted(
         view.state

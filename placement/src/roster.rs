@@ -29,28 +29,36 @@ struct Present {
     is_joint: bool,
 }
 
-/// What changes next, if anything: pure.
-fn next(admitted: &BTreeSet<ReplicaId>, present: &Present) -> Option<ChangeMembers<ReplicaId, Node>> {
+/// What changes next, if anything: pure. `admitted` tells of each member whether its replica runs.
+fn next(admitted: &BTreeMap<ReplicaId, bool>, present: &Present) -> Option<ChangeMembers<ReplicaId, Node>> {
     if present.is_joint {
         // A leader left a change half done: any change completes it.
         return Some(ChangeMembers::AddVoterIds(BTreeSet::new()));
     }
+    let is_present = |id| present.voters.contains(id) || present.learners.contains(id);
     let new = admitted
         .iter()
-        .find(|id| !present.voters.contains(id) && !present.learners.contains(id));
-    if let Some(new) = new {
+        .find(|(id, is_running)| **is_running && !is_present(id));
+    if let Some((new, _)) = new {
         let node = Node {
             store: StoreId(new.0),
         };
         return Some(ChangeMembers::AddNodes(BTreeMap::from([(*new, node)])));
     }
-    let gone: BTreeSet<ReplicaId> = present.voters.difference(admitted).copied().collect();
-    if !gone.is_empty() && gone.len() < present.voters.len() {
-        return Some(ChangeMembers::RemoveVoters(gone));
+    let gone = |members: &BTreeSet<ReplicaId>| -> BTreeSet<ReplicaId> {
+        members
+            .iter()
+            .filter(|id| !admitted.contains_key(id))
+            .copied()
+            .collect()
+    };
+    let voters = gone(&present.voters);
+    if !voters.is_empty() && voters.len() < present.voters.len() {
+        return Some(ChangeMembers::RemoveVoters(voters));
     }
-    let gone: BTreeSet<ReplicaId> = present.learners.difference(admitted).copied().collect();
-    if !gone.is_empty() {
-        return Some(ChangeMembers::RemoveNodes(gone));
+    let learners = gone(&present.learners);
+    if !learners.is_empty() {
+        return Some(ChangeMembers::RemoveNodes(learners));
     }
     let caught_up = |id: &&ReplicaId| present.lag.get(id).is_some_and(|lag| *lag <= CAUGHT_UP_ENTRIES);
     let ready: BTreeSet<ReplicaId> = present.learners.iter().filter(caught_up).copied().collect();
@@ -59,14 +67,13 @@ fn next(admitted: &BTreeSet<ReplicaId>, present: &Present) -> Option<ChangeMembe
 
 /// Begins the next change, if there is one to make and none under way.
 pub fn keep(member: &Arc<Member>, roster: &Roster) {
-    let members: BTreeSet<ReplicaId> = member
-        .group
-        .shared()
-        .state()
-        .members
-        .keys()
-        .map(replica)
-        .collect();
+    let members: BTreeMap<ReplicaId, bool> = {
+        let state = member.group.shared().state();
+        let members = state.members.iter();
+        members
+            .map(|(id, member)| (replica(id), member.is_running))
+            .collect()
+    };
     let Some(change) = next(&members, &present(member)) else {
         return;
     };
@@ -125,35 +132,47 @@ mod tests {
         }
     }
 
+    fn admitted(ids: &[u64]) -> BTreeMap<ReplicaId, bool> {
+        ids.iter().map(|id| (ReplicaId(*id), true)).collect()
+    }
+
     #[test]
     fn who_is_admitted_learns_and_then_votes() {
-        let admitted = ids(&[1, 2, 3]);
+        let three = admitted(&[1, 2, 3]);
         let node = |id| BTreeMap::from([(ReplicaId(id), Node { store: StoreId(id) })]);
         assert_eq!(
-            next(&admitted, &present(&[1], &[], 0)),
+            next(&three, &present(&[1], &[], 0)),
             Some(ChangeMembers::AddNodes(node(2)))
         );
         assert_eq!(
-            next(&admitted, &present(&[1], &[2], 0)),
+            next(&three, &present(&[1], &[2], 0)),
             Some(ChangeMembers::AddNodes(node(3)))
         );
         assert_eq!(
-            next(&admitted, &present(&[1], &[2, 3], 1_000)),
+            next(&three, &present(&[1], &[2, 3], 1_000)),
             None,
             "they lack too much"
         );
         let both = Some(ChangeMembers::AddVoterIds(ids(&[2, 3])));
-        assert_eq!(next(&admitted, &present(&[1], &[2, 3], 5)), both);
-        assert_eq!(next(&admitted, &present(&[1, 2, 3], &[], 0)), None);
+        assert_eq!(next(&three, &present(&[1], &[2, 3], 5)), both);
+        assert_eq!(next(&three, &present(&[1, 2, 3], &[], 0)), None);
+    }
+
+    #[test]
+    fn who_does_not_run_yet_is_waited_for() {
+        let mut two = admitted(&[1]);
+        two.insert(ReplicaId(2), false);
+        assert_eq!(next(&two, &present(&[1], &[], 0)), None);
+        assert_eq!(next(&two, &present(&[1, 2], &[], 0)), None, "nor is it removed");
     }
 
     #[test]
     fn who_is_removed_leaves_and_somebody_stays() {
         let removed = Some(ChangeMembers::RemoveVoters(ids(&[2])));
-        assert_eq!(next(&ids(&[1, 3]), &present(&[1, 2, 3], &[], 0)), removed);
+        assert_eq!(next(&admitted(&[1, 3]), &present(&[1, 2, 3], &[], 0)), removed);
         let removed = Some(ChangeMembers::RemoveNodes(ids(&[2])));
-        assert_eq!(next(&ids(&[1]), &present(&[1], &[2], 0)), removed);
-        assert_eq!(next(&ids(&[]), &present(&[1], &[], 0)), None);
+        assert_eq!(next(&admitted(&[1]), &present(&[1], &[2], 0)), removed);
+        assert_eq!(next(&admitted(&[]), &present(&[1], &[], 0)), None);
     }
 
     #[test]
@@ -163,7 +182,7 @@ mod tests {
             ..present(&[1, 2], &[], 0)
         };
         assert_eq!(
-            next(&ids(&[1, 2, 3]), &joint),
+            next(&admitted(&[1, 2, 3]), &joint),
             Some(ChangeMembers::AddVoterIds(ids(&[])))
         );
     }

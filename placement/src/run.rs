@@ -161,7 +161,10 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     };
     drop(stop_serving);
     // They end by themselves once nothing is in flight; a panic in one has been logged.
-    let _ = tokio::join!(serving, http);
+    let quiet = async { tokio::join!(serving, http) };
+    if clock::timeout(GRACE, quiet).await.is_err() {
+        tracing::info!("ending although requests are in flight");
+    }
     outcome
 }
 
@@ -277,6 +280,7 @@ impl Parts<'_> {
             directory: nonce,
             rpc_address: self.config.rpc_address(),
             http_address: self.config.http_address(),
+            is_running: true,
         };
         let command = Command::Found {
             cluster,

@@ -61,6 +61,8 @@ pub struct Member {
     pub rpc_address: String,
     /// Where it serves the admin API.
     pub http_address: String,
+    /// Whether it has come back with its number, so that its replica runs: only then is there somebody to replicate to.
+    pub is_running: bool,
 }
 
 /// A store.

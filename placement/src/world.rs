@@ -61,6 +61,7 @@ impl World {
             directory: 1,
             rpc_address: "p:1".into(),
             http_address: "p:2".into(),
+            is_running: true,
         };
         world.apply(Command::Found {
             cluster: ClusterId(7),

@@ -57,6 +57,8 @@ fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) -> Value {
     let leaderless = health.get(RangeHealth::NoLeader.name()).copied().unwrap_or(0);
     let absent = view.state.present_stores().count() - stores.get("up").copied().unwrap_or(0);
     let overall = match () {
+        // A new leading member has not heard of everything yet.
+        () if !view.is_settled() => "unknown",
         () if leaderless > 0 || view.state.map.is_empty() => "critical",
         () if under > 0 || absent > 0 => "degraded",
         () => "ok",

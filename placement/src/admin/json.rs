@@ -72,7 +72,7 @@ pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
         "ranges": report.map_or(0, |report| report.replicas.len()),
         "leaders": leaders,
         "operators": view.moving_on(store.id),
-        "last_heartbeat_ms": report.map(|_| view.silence(store.id)),
+        "last_heartbeat_age_ms": report.map(|_| view.silence(store.id)),
         "drain": Value::Null,
     })
 }

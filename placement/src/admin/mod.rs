@@ -161,7 +161,12 @@ async fn identified(mut request: Request, next: Next) -> Response {
         .unwrap_or_else(|| HeaderValue::from_static("none"));
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+    if let Some(problem) = response
+        .extensions()
+        .get::<Problem>()
+        .cloned()
+        .or_else(|| Problem::unsaid(&response))
+    {
         response = problem.document(id.to_str().unwrap_or_default());
     }
     response.headers_mut().insert(REQUEST_ID, id);

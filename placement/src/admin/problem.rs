@@ -16,6 +16,8 @@ pub(super) struct Problem {
     detail: String,
 }
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// The kinds of problem: a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
@@ -23,6 +25,7 @@ enum Code {
     NotFound,
     MethodNotAllowed,
     Conflict,
+    TooLarge,
     TooManyOperators,
     NotImplemented,
     NotBootstrapped,
@@ -56,6 +59,12 @@ impl Code {
                 "conflict",
                 StatusCode::CONFLICT,
                 "The cluster is not in a state that allows this",
+                false,
+            ),
+            Self::TooLarge => (
+                "too_large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The request is too large",
                 false,
             ),
             Self::TooManyOperators => (
@@ -157,6 +166,21 @@ impl Problem {
         }
     }
 
+    /// The problem behind a refusal that says nothing but its status: a body or a path that was not even looked at.
+    pub(super) fn unsaid(response: &Response) -> Option<Self> {
+        let says = response.headers().get(header::CONTENT_TYPE);
+        if !response.status().is_client_error() || says.is_some_and(|says| says == PROBLEM_JSON) {
+            return None;
+        }
+        Some(match response.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self {
+                code: Code::TooLarge,
+                detail: "the body is too large".to_owned(),
+            },
+            status => Self::invalid(format!("the request could not be read: {status}")),
+        })
+    }
+
     /// The document, for the request of this id.
     pub(super) fn document(&self, request_id: &str) -> Response {
         let (code, status, title, retryable) = self.code.describe();
@@ -171,10 +195,7 @@ impl Problem {
         });
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -258,83 +258,59 @@ async fn bad_requests_are_told_apart() {
         (Method::GET, "/v1/ranges?limit=0", None, 400, "invalid_argument"),
         (Method::GET, "/v1/ranges?cursor=!", None, 400, "invalid_argument"),
         (Method::GET, "/v1/ranges/one", None, 400, "invalid_argument"),
+        (Method::GET, "/v1/ranges/%FF", None, 400, "invalid_argument"),
         (Method::GET, "/v1/ranges/77", None, 404, "not_found"),
         (Method::GET, "/v1/stores/77", None, 404, "not_found"),
         (Method::GET, "/v1/operators/77", None, 404, "not_found"),
         (Method::GET, "/v2/ranges", None, 404, "not_found"),
         (Method::PUT, "/v1/ranges", None, 405, "method_not_allowed"),
+        (Method::GET, "/v1/heatmap", None, 501, "not_implemented"),
+    ];
+    let bodies = [
+        ("/v1/ranges/split", json!({}), 400, "invalid_argument"),
+        ("/v1/ranges/split", json!({"key": ""}), 400, "invalid_argument"),
         (
-            Method::POST,
             "/v1/ranges/split",
-            Some(json!({})),
+            json!({"key": "m", "range_id": 1}),
             400,
             "invalid_argument",
         ),
+        ("/v1/ranges/split", json!({"range_id": 77}), 404, "not_found"),
         (
-            Method::POST,
             "/v1/ranges/split",
-            Some(json!({"key": "m", "range_id": 1})),
-            400,
-            "invalid_argument",
+            json!({"key": "x".repeat(100_000)}),
+            413,
+            "too_large",
         ),
         (
-            Method::POST,
-            "/v1/ranges/split",
-            Some(json!({"range_id": 77})),
-            404,
-            "not_found",
-        ),
-        (
-            Method::POST,
             "/v1/ranges/1/move",
-            Some(json!({"from_store": 1, "to_store": 1})),
+            json!({"from_store": 1, "to_store": 1}),
             409,
             "conflict",
         ),
         (
-            Method::POST,
             "/v1/ranges/1/move",
-            Some(json!({"from_store": 1, "to_store": 9})),
+            json!({"from_store": 1, "to_store": 9}),
             404,
             "not_found",
         ),
         (
-            Method::POST,
             "/v1/ranges/1/transfer-leader",
-            Some(json!({"to": 1})),
+            json!({"to": 1}),
             400,
             "invalid_argument",
         ),
-        (
-            Method::POST,
-            "/v1/ranges/1/merge",
-            Some(json!({})),
-            501,
-            "not_implemented",
-        ),
-        (
-            Method::POST,
-            "/v1/stores/1/drain",
-            Some(json!({})),
-            501,
-            "not_implemented",
-        ),
-        (Method::GET, "/v1/heatmap", None, 501, "not_implemented"),
-        (
-            Method::PATCH,
-            "/v1/config",
-            Some(json!({"replication_factor": 9})),
-            400,
-            "invalid_argument",
-        ),
-        (
-            Method::PATCH,
-            "/v1/config",
-            Some(json!({"nonsense": 9})),
-            400,
-            "invalid_argument",
-        ),
+        ("/v1/ranges/1/merge", json!({}), 501, "not_implemented"),
+        ("/v1/stores/1/drain", json!({}), 501, "not_implemented"),
     ];
+    let bodies = bodies.map(|(path, body, status, code)| (Method::POST, path, Some(body), status, code));
+    let patches = [
+        json!({"replication_factor": 9}),
+        json!({"nonsense": 9}),
+        json!([]),
+    ];
+    let patches = patches.map(|patch| (Method::PATCH, "/v1/config", Some(patch), 400, "invalid_argument"));
+    let table = table.into_iter().chain(bodies).chain(patches);
     for (method, path, body, status, code) in table {
         let (answered, problem) = driver.request(0, method.clone(), path, body).await.unwrap();
         assert_eq!(
