@@ -10,10 +10,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
-use holdfast_common::proto::placement::{ReplicaReport, Step};
+use holdfast_common::proto::placement::{ReplicaReport, Step, VoterChange};
 use holdfast_common::range::{Descriptor, Role};
 
-use crate::operator::action::change_voters;
+use crate::operator::action::{change_voters, voters};
 use crate::view::{Health, Millis, View};
 
 /// Time that something must look wrong before it is put right: reports of different stores are not of one moment.
@@ -119,7 +119,12 @@ fn half_done(range: &Descriptor, view: &View<'_>) -> Option<(Wrong, StoreId, Ste
         .iter()
         .filter(|replica| replica.role == Role::Outgoing)
         .map(|replica| replica.id);
-    let (store, step) = change_voters(range.id, &[], &leaving.collect::<Vec<_>>(), view)?;
+    let complete = VoterChange {
+        from: voters(range),
+        promote: Vec::new(),
+        remove: leaving.collect(),
+    };
+    let (store, step) = change_voters(range.id, &complete, view)?;
     Some((Wrong::Joint(range.id, range.epoch.membership), store, step))
 }
 

@@ -49,7 +49,7 @@ fn what_a_cancelled_move_left_is_destroyed() {
     world.apply(Command::End {
         id,
         status: Status::Cancelled("by hand".into()),
-        now_ms: 0,
+        now_ms: world.now,
     });
     assert_eq!(
         due(&mut world, 4),
@@ -130,8 +130,11 @@ fn a_change_left_half_done_is_completed_by_a_leader_that_stays() {
     world.heartbeats();
     let complete = Step::ChangeVoters {
         range: RangeId(1),
-        promote: Vec::new(),
-        remove: vec![ReplicaId(2)],
+        change: VoterChange {
+            from: vec![ReplicaId(3), ReplicaId(4)],
+            promote: Vec::new(),
+            remove: vec![ReplicaId(2)],
+        },
     };
     assert_eq!(due(&mut world, 2), [complete]);
 }

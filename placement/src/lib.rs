@@ -40,6 +40,8 @@ pub mod view;
 pub mod watch;
 
 #[cfg(test)]
+mod chaos_test;
+#[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
 mod world;

@@ -238,6 +238,20 @@ pub struct IdBlock {
     pub count: u32,
 }
 
+/// A change of who votes in a range, and what it starts from.
+///
+/// Naming the start makes a change that arrives late, after its operator was broken off and another one planned, one that
+/// is refused: carried out on other voters than those that it was planned for, it could leave the range with too few.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterChange {
+    /// The voters before, in order.
+    pub from: Vec<ReplicaId>,
+    /// Learners that become voters.
+    pub promote: Vec<ReplicaId>,
+    /// Replicas that leave.
+    pub remove: Vec<ReplicaId>,
+}
+
 /// Something a store is told to do. Steps are idempotent: each names the state it starts from, and one that is done, or
 /// whose time has passed, does nothing. The driver sees that it is done in the heartbeats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,15 +278,13 @@ pub enum Step {
         /// The replica to add; its role is [`crate::range::Role::Learner`].
         replica: Replica,
     },
-    /// To the leader: make these learners voters and drop those replicas, through a joint configuration; also completes
-    /// a joint configuration that an earlier leader left behind.
+    /// To the leader: change the voters through a joint configuration; also completes a joint configuration that an
+    /// earlier leader left behind.
     ChangeVoters {
         /// The range.
         range: RangeId,
-        /// Learners that become voters.
-        promote: Vec<ReplicaId>,
-        /// Replicas that leave.
-        remove: Vec<ReplicaId>,
+        /// The change.
+        change: VoterChange,
     },
     /// To the leader: hand the leadership to this voter, if it is live and caught up.
     TransferLeader {

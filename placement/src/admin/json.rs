@@ -117,7 +117,7 @@ fn action_detail(action: &Action) -> Value {
         | Action::TransferLeader { to: replica } => {
             json!({"replica_id": replica.id, "store_id": replica.store})
         }
-        Action::ChangeVoters { promote, remove } => json!({"promote": promote, "remove": remove}),
+        Action::ChangeVoters(change) => json!({"promote": change.promote, "remove": change.remove}),
         Action::Split { at, right, .. } => {
             let mut json = Map::from_iter([("right_range_id".to_owned(), json!(right))]);
             if let Some(at) = at {

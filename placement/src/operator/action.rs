@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
-use holdfast_common::proto::placement::Step;
+use holdfast_common::proto::placement::{Step, VoterChange};
 use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +38,7 @@ pub enum Action {
     },
     /// Make learners voters and drop other replicas, in one joint change. A leader that is to go hands the leadership over
     /// before: the change is asked of a leader that stays.
-    ChangeVoters {
-        /// Learners that become voters.
-        promote: Vec<ReplicaId>,
-        /// Replicas that leave.
-        remove: Vec<ReplicaId>,
-    },
+    ChangeVoters(VoterChange),
     /// Hand over the leadership.
     TransferLeader {
         /// The voter that takes it.
@@ -107,7 +102,7 @@ impl Action {
             | Self::CatchUp { replica }
             | Self::DestroyReplica { replica } => replica.id == id,
             Self::TransferLeader { to } => to.id == id,
-            Self::ChangeVoters { promote, remove } => promote.contains(&id) || remove.contains(&id),
+            Self::ChangeVoters(change) => change.promote.contains(&id) || change.remove.contains(&id),
             Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
         }
     }
@@ -124,9 +119,9 @@ impl Action {
             }
             Self::AddLearner { replica } => member(replica.id).is_some(),
             Self::CatchUp { replica } => is_voter(replica.id) || is_caught_up(range, replica.id, view),
-            Self::ChangeVoters { promote, remove } => {
-                promote.iter().all(|id| is_voter(*id))
-                    && remove.iter().all(|id| member(*id).is_none())
+            Self::ChangeVoters(change) => {
+                change.promote.iter().all(|id| is_voter(*id))
+                    && change.remove.iter().all(|id| member(*id).is_none())
                     && descriptor.is_some_and(|descriptor| !descriptor.is_joint())
             }
             Self::TransferLeader { to } => view.leader(range).is_some_and(|leader| leader.replica == to.id),
@@ -166,7 +161,7 @@ impl Action {
                 replica: *replica,
             }),
             Self::CatchUp { .. } => None,
-            Self::ChangeVoters { promote, remove } => change_voters(range, promote, remove, view),
+            Self::ChangeVoters(change) => change_voters(range, change, view),
             Self::TransferLeader { to } => to_leader(Step::TransferLeader { range, to: to.id }),
             Self::Split {
                 bounds,
@@ -194,7 +189,7 @@ impl Action {
     }
 
     /// Why the step has become pointless, if it has: trying on would only hold up a better plan.
-    pub fn hopeless(&self, view: &View<'_>) -> Option<String> {
+    pub fn hopeless(&self, range: RangeId, view: &View<'_>) -> Option<String> {
         match self {
             Self::CreateReplica { replica } | Self::AddLearner { replica } | Self::CatchUp { replica }
                 if view.health(replica.store) == Health::Down =>
@@ -204,29 +199,33 @@ impl Action {
             Self::TransferLeader { to } if view.health(to.store) == Health::Down => {
                 Some(format!("store {} is down", to.store))
             }
+            Self::ChangeVoters(change) => view
+                .state
+                .map
+                .get(range)
+                .filter(|descriptor| !descriptor.is_joint() && voters(descriptor) != change.from)
+                .map(|_| "other replicas vote than when it was planned".to_owned()),
             _ => None,
         }
     }
 }
 
 /// The change itself, or, while one that is to leave leads, a transfer of the leadership to one that stays.
-pub fn change_voters(
-    range: RangeId,
-    promote: &[ReplicaId],
-    remove: &[ReplicaId],
-    view: &View<'_>,
-) -> Option<(StoreId, Step)> {
+pub fn change_voters(range: RangeId, change: &VoterChange, view: &View<'_>) -> Option<(StoreId, Step)> {
     let leader = view.leader(range)?;
-    if !remove.contains(&leader.replica) {
-        let step = Step::ChangeVoters {
-            range,
-            promote: promote.to_vec(),
-            remove: remove.to_vec(),
-        };
-        return Some((leader.store, step));
+    if !change.remove.contains(&leader.replica) {
+        let change = change.clone();
+        return Some((leader.store, Step::ChangeVoters { range, change }));
     }
-    let successor = successor(view.state.map.get(range)?, remove, view)?;
+    let successor = successor(view.state.map.get(range)?, &change.remove, view)?;
     Some((leader.store, Step::TransferLeader { range, to: successor }))
+}
+
+/// Those that vote in a range, in order, as a [`VoterChange`] names them.
+pub fn voters(range: &Descriptor) -> Vec<ReplicaId> {
+    let mut voters: Vec<_> = range.voters().map(|voter| voter.id).collect();
+    voters.sort_unstable();
+    voters
 }
 
 /// The voter that should lead once those of `leaving` are gone: the one that lacks the least among those on healthy stores.

@@ -25,7 +25,7 @@ pub fn judge(operator: &Operator, since: Millis, view: &View<'_>) -> Verdict {
     if action.is_done(operator.range(), view) {
         return Verdict::Advance;
     }
-    if let Some(reason) = action.hopeless(view) {
+    if let Some(reason) = action.hopeless(operator.range(), view) {
         return Verdict::End(Status::Failed(format!("{}: {reason}", action.name())));
     }
     let waited = view.now.saturating_sub(since);

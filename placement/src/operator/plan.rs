@@ -5,9 +5,11 @@
 
 use holdfast_common::ids::{OperatorId, RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
+use holdfast_common::proto::placement::VoterChange;
 use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
+use super::action::voters;
 use super::{Action, Kind};
 use crate::state::{State, StoreIntent};
 
@@ -107,20 +109,11 @@ fn move_replica(
     let old = old.ok_or_else(|| conflict(format!("range {} has no voter on store {from}", range.id)))?;
     let (new, mut steps) = bring_up(state, range, to, ids)?;
     if range.voters().count() > 1 {
-        steps.push(Action::ChangeVoters {
-            promote: vec![new.id],
-            remove: vec![old.id],
-        });
+        steps.push(change(voters(range), &[new.id], &[old.id]));
     } else {
         // The only voter can't leave before there is another to hand the leadership to.
-        steps.push(Action::ChangeVoters {
-            promote: vec![new.id],
-            remove: Vec::new(),
-        });
-        steps.push(Action::ChangeVoters {
-            promote: Vec::new(),
-            remove: vec![old.id],
-        });
+        steps.push(change(voters(range), &[new.id], &[]));
+        steps.push(change(vec![old.id, new.id], &[], &[old.id]));
     }
     steps.push(Action::DestroyReplica { replica: old });
     Ok(steps)
@@ -133,10 +126,7 @@ fn add_replica(
     ids: &mut dyn Mint,
 ) -> Result<Vec<Action>, Refusal> {
     let (new, mut steps) = bring_up(state, range, to, ids)?;
-    steps.push(Action::ChangeVoters {
-        promote: vec![new.id],
-        remove: Vec::new(),
-    });
+    steps.push(change(voters(range), &[new.id], &[]));
     Ok(steps)
 }
 
@@ -182,10 +172,7 @@ fn remove_replica(range: &Descriptor, id: ReplicaId) -> Result<Vec<Action>, Refu
         )));
     }
     Ok(vec![
-        Action::ChangeVoters {
-            promote: Vec::new(),
-            remove: vec![id],
-        },
+        change(voters(range), &[], &[id]),
         Action::DestroyReplica { replica },
     ])
 }
@@ -196,6 +183,15 @@ fn transfer_leader(state: &State, range: &Descriptor, to: StoreId) -> Result<Vec
         Some(replica) if replica.role == Role::Voter => Ok(vec![Action::TransferLeader { to: *replica }]),
         _ => Err(conflict(format!("range {} has no voter on store {to}", range.id))),
     }
+}
+
+fn change(from: Vec<ReplicaId>, promote: &[ReplicaId], remove: &[ReplicaId]) -> Action {
+    let (promote, remove) = (promote.to_vec(), remove.to_vec());
+    Action::ChangeVoters(VoterChange {
+        from,
+        promote,
+        remove,
+    })
 }
 
 fn conflict(reason: String) -> Refusal {

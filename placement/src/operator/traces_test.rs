@@ -2,6 +2,7 @@
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
+use holdfast_common::proto::placement::{Step, VoterChange};
 use holdfast_common::range::Role;
 
 use super::judge::{Verdict, judge};
@@ -263,7 +264,7 @@ fn steps_and_ends_that_are_said_twice_count_once() {
         world.apply(Command::Advance {
             id,
             step: 0,
-            now_ms: 0,
+            now_ms: world.now,
         });
     }
     assert_eq!(world.operator(id).current, 1);
@@ -271,7 +272,7 @@ fn steps_and_ends_that_are_said_twice_count_once() {
         world.apply(Command::End {
             id,
             status: end,
-            now_ms: 0,
+            now_ms: world.now,
         });
     }
     assert_eq!(world.operator(id).status.name(), "cancelled");
@@ -285,12 +286,13 @@ fn a_removed_leader_hands_over_to_the_voter_that_lacks_the_least() {
     for _ in 0..10 {
         world.heartbeats();
     }
-    let due = Action::ChangeVoters {
+    let due = Action::ChangeVoters(VoterChange {
+        from: Vec::new(),
         promote: Vec::new(),
         remove: vec![leader],
-    }
+    })
     .due(RangeId(1), &world.view());
-    let to_store_3 = holdfast_common::proto::placement::Step::TransferLeader {
+    let to_store_3 = Step::TransferLeader {
         range: RangeId(1),
         to: ReplicaId(4),
     };

@@ -81,14 +81,17 @@ fn after_a_failure_the_range_is_left_alone_for_a_while() {
     let mut world = World::new(&["a", "b"]);
     let mut driver = Driver::default();
     let intent = driver.weigh(&world.view()).remove(0).verdict.unwrap();
-    world.apply(Command::Start { intent, now_ms: 0 });
+    world.apply(Command::Start {
+        intent,
+        now_ms: world.now,
+    });
     let operator = world.state.operators.running().next().unwrap().clone();
     let status = Status::Failed("no luck".into());
     driver.ended(&operator, &status, world.now);
     world.apply(Command::End {
         id: operator.id,
         status,
-        now_ms: 0,
+        now_ms: world.now,
     });
     assert_eq!(taken(&mut driver, &world), 0);
     for _ in 0..61 {

@@ -81,16 +81,7 @@ async fn a_replica_is_replaced_and_never_comes_back() {
     // The leader itself is replaced: it makes way first.
     let old = cluster.await_leader(FIRST).await;
     let remove = vec![replica(FIRST, old)];
-    cluster
-        .led_step(
-            FIRST,
-            Step::ChangeVoters {
-                range: FIRST,
-                promote: Vec::new(),
-                remove,
-            },
-        )
-        .await;
+    cluster.change_voters(FIRST, &[], &remove).await;
     assert_ne!(cluster.await_leader(FIRST).await, old);
     cluster
         .step(
@@ -135,16 +126,7 @@ async fn a_replica_is_replaced_and_never_comes_back() {
             },
         )
         .await;
-    cluster
-        .led_step(
-            FIRST,
-            Step::ChangeVoters {
-                range: FIRST,
-                promote: vec![id],
-                remove: Vec::new(),
-            },
-        )
-        .await;
+    cluster.change_voters(FIRST, &[id], &[]).await;
     eventually("all rows on the new replica", || async {
         (cluster.store(old).host.replica(FIRST)?.shared.get().keys == 50).then_some(())
     })

@@ -18,7 +18,7 @@ use holdfast_common::proto::kv::{
     Condition, Consistency, Error, GetAnswer, GetRequest, Mutation, Record, Target, WriteOutcome,
     WriteRequest,
 };
-use holdfast_common::proto::placement::{Step, StepError, StoreRoute};
+use holdfast_common::proto::placement::{Step, StepError, StoreRoute, VoterChange};
 use holdfast_common::proto::{self, method};
 use holdfast_common::range::{Replica, Role as MemberRole};
 use serde::Serialize;
@@ -223,15 +223,19 @@ impl Cluster {
             },
         )
         .await;
-        self.led_step(
-            range,
-            Step::ChangeVoters {
-                range,
-                promote: vec![id],
-                remove: Vec::new(),
-            },
-        )
-        .await;
+        self.change_voters(range, &[id], &[]).await;
+    }
+
+    /// Changes who votes in a range, from whoever does.
+    async fn change_voters(&self, range: RangeId, promote: &[ReplicaId], remove: &[ReplicaId]) {
+        let leader = self.await_leader(range).await;
+        let membership = self.store(leader).host.replica(range).unwrap().membership();
+        let change = VoterChange {
+            from: membership.voter_ids().collect(),
+            promote: promote.to_vec(),
+            remove: remove.to_vec(),
+        };
+        self.led_step(range, Step::ChangeVoters { range, change }).await;
     }
 
     /// Has a step carried out by whoever leads the range.

@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{self, LeaderHint, Target};
-use holdfast_common::raft::types::{Raft, TypeConfig};
+use holdfast_common::raft::types::{Membership, Raft, StoredMembership, TypeConfig};
 use holdfast_common::range::Descriptor;
 use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::vote::RaftLeaderId;
-use openraft::{Instant, Membership, ReadPolicy};
+use openraft::{Instant, ReadPolicy};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -234,12 +234,13 @@ impl Replica {
     }
 
     /// The newest configuration that it knows.
-    pub(crate) fn membership(&self) -> Membership<ReplicaId, holdfast_common::raft::types::Node> {
-        self.metrics
-            .borrow_watched()
-            .membership_config
-            .membership()
-            .clone()
+    pub(crate) fn membership(&self) -> Membership {
+        self.stored_membership().membership().clone()
+    }
+
+    /// The newest configuration that it knows, and where in the log it is.
+    pub(crate) fn stored_membership(&self) -> Arc<StoredMembership> {
+        self.metrics.borrow_watched().membership_config.clone()
     }
 
     /// What the leader knows of the others; nothing when this replica does not lead.
@@ -360,7 +361,7 @@ impl Replica {
     }
 }
 
-fn voting(membership: &Membership<ReplicaId, holdfast_common::raft::types::Node>, me: ReplicaId) -> Voting {
+fn voting(membership: &Membership, me: ReplicaId) -> Voting {
     match membership.get_joint_config().as_slice() {
         [voters] if voters.contains(&me) && voters.len() == 1 => Voting::Alone,
         configs if configs.iter().any(|voters| voters.contains(&me)) => Voting::OneOfMany,

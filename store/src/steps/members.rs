@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_common::ids::ReplicaId;
-use holdfast_common::proto::placement::StepError;
-use holdfast_common::raft::types::{Membership, Node};
+use holdfast_common::proto::placement::{StepError, VoterChange};
+use holdfast_common::raft::types::{Membership, Node, StoredMembership};
 use holdfast_common::range::Replica as Member;
 use openraft::ChangeMembers;
+use openraft::raft::Precondition;
 
 use super::step_error;
 use crate::replica::Replica;
@@ -57,25 +58,28 @@ impl Replica {
     }
 
     /// Makes learners voters and drops replicas.
-    pub(super) async fn change_voters(
-        self: &Arc<Self>,
-        promote: &[ReplicaId],
-        remove: &[ReplicaId],
-    ) -> Result<(), StepError> {
-        let mut membership = self.membership();
+    pub(super) async fn change_voters(self: &Arc<Self>, wanted: &VoterChange) -> Result<(), StepError> {
+        let mut newest = self.stored_membership();
         loop {
-            let change = match next(&membership, self.id, promote, remove)? {
+            let change = match next(newest.membership(), self.id, wanted)? {
                 Next::Nothing => return Ok(()),
-                Next::HandOver => return self.make_way(remove).await,
+                Next::HandOver => return self.make_way(&wanted.remove).await,
                 Next::Complete => ChangeMembers::AddVoterIds(BTreeSet::new()),
                 Next::Propose(change) => {
-                    self.check_learners(promote)?;
+                    self.check_learners(&wanted.promote)?;
                     change
                 }
             };
-            let changed = self.raft.change_membership(change, false).await;
+            // What was decided holds for the configuration that was looked at, and for no other.
+            let unchanged = Precondition::LastMembershipLogId {
+                last_membership_log_id: *newest.log_id(),
+            };
+            let changed = self.raft.change_membership_if(change, false, [unchanged]).await;
             let changed = changed.map_err(|error| step_error(self.range, error))?;
-            membership = changed.membership.unwrap_or_else(|| self.membership());
+            newest = match changed.membership {
+                Some(membership) => Arc::new(StoredMembership::new(Some(changed.log_id), membership)),
+                None => self.stored_membership(),
+            };
         }
     }
 
@@ -101,30 +105,35 @@ impl Replica {
     }
 }
 
-fn next(
-    membership: &Membership,
-    leader: ReplicaId,
-    promote: &[ReplicaId],
-    remove: &[ReplicaId],
-) -> Result<Next, StepError> {
+fn next(membership: &Membership, leader: ReplicaId, wanted: &VoterChange) -> Result<Next, StepError> {
     let [voters] = membership.get_joint_config().as_slice() else {
         return Ok(Next::Complete);
     };
-    if let Some(unknown) = promote.iter().find(|id| membership.get_node(id).is_none()) {
+    if let Some(unknown) = wanted.promote.iter().find(|id| membership.get_node(id).is_none()) {
         return Err(refused(format!(
             "replica {unknown} is not a learner of the range"
         )));
     }
-    let added: BTreeSet<_> = promote
+    let added: BTreeSet<_> = wanted
+        .promote
         .iter()
         .copied()
         .filter(|id| !voters.contains(id))
         .collect();
-    let members = remove
+    let members = wanted
+        .remove
         .iter()
         .copied()
         .filter(|id| membership.get_node(id).is_some());
     let (dropped, learners): (BTreeSet<_>, BTreeSet<_>) = members.partition(|id| voters.contains(id));
+    if added.is_empty() && dropped.is_empty() && learners.is_empty() {
+        return Ok(Next::Nothing);
+    }
+    if !voters.iter().eq(&wanted.from) {
+        return Err(refused(format!(
+            "the voters are {voters:?} by now: the change was planned for others"
+        )));
+    }
     if voters.iter().chain(&added).all(|id| dropped.contains(id)) {
         return Err(refused("no voter would be left".to_owned()));
     }
@@ -141,11 +150,7 @@ fn next(
     if !learners.is_empty() {
         changes.push(ChangeMembers::RemoveNodes(learners));
     }
-    Ok(if changes.is_empty() {
-        Next::Nothing
-    } else {
-        Next::Propose(ChangeMembers::Batch(changes))
-    })
+    Ok(Next::Propose(ChangeMembers::Batch(changes)))
 }
 
 fn refused(why: String) -> StepError {
@@ -172,9 +177,19 @@ mod tests {
         Membership::new(configs.iter().map(|voters| ids(voters)).collect(), nodes).unwrap()
     }
 
-    fn plan(membership: &Membership, promote: &[u64], remove: &[u64]) -> Result<Next, StepError> {
+    fn plan(
+        membership: &Membership,
+        from: &[u64],
+        promote: &[u64],
+        remove: &[u64],
+    ) -> Result<Next, StepError> {
         let list = |ids: &[u64]| ids.iter().copied().map(ReplicaId).collect::<Vec<_>>();
-        next(membership, ReplicaId(1), &list(promote), &list(remove))
+        let wanted = VoterChange {
+            from: list(from),
+            promote: list(promote),
+            remove: list(remove),
+        };
+        next(membership, ReplicaId(1), &wanted)
     }
 
     #[test]
@@ -185,7 +200,7 @@ mod tests {
             ChangeMembers::RemoveVoters(ids(&[3])),
         ];
         assert_eq!(
-            plan(&three_and_a_learner, &[4], &[3]),
+            plan(&three_and_a_learner, &[1, 2, 3], &[4], &[3]),
             Ok(Next::Propose(ChangeMembers::Batch(expected)))
         );
     }
@@ -195,7 +210,7 @@ mod tests {
         let three_and_a_learner = membership(&[&[1, 2, 3]], &[1, 2, 3, 4]);
         let expected = vec![ChangeMembers::RemoveNodes(ids(&[4]))];
         assert_eq!(
-            plan(&three_and_a_learner, &[], &[4]),
+            plan(&three_and_a_learner, &[1, 2, 3], &[], &[4]),
             Ok(Next::Propose(ChangeMembers::Batch(expected)))
         );
     }
@@ -203,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_done_is_not_done_again() {
         assert_eq!(
-            plan(&membership(&[&[1, 2, 4]], &[1, 2, 4]), &[4], &[3]),
+            plan(&membership(&[&[1, 2, 4]], &[1, 2, 4]), &[1, 2, 3], &[4], &[3]),
             Ok(Next::Nothing)
         );
     }
@@ -211,26 +226,35 @@ mod tests {
     #[test]
     fn a_joint_configuration_is_completed_first() {
         let joint = membership(&[&[1, 2, 3], &[1, 2, 4]], &[1, 2, 3, 4]);
-        assert_eq!(plan(&joint, &[4], &[3]), Ok(Next::Complete));
-        assert_eq!(plan(&joint, &[], &[]), Ok(Next::Complete));
+        assert_eq!(plan(&joint, &[1, 2, 3], &[4], &[3]), Ok(Next::Complete));
+        assert_eq!(plan(&joint, &[1, 2, 3], &[], &[]), Ok(Next::Complete));
     }
 
     #[test]
     fn a_leader_that_is_to_leave_makes_way_first() {
         assert_eq!(
-            plan(&membership(&[&[1, 2, 3]], &[1, 2, 3, 4]), &[4], &[1]),
+            plan(&membership(&[&[1, 2, 3]], &[1, 2, 3, 4]), &[1, 2, 3], &[4], &[1]),
             Ok(Next::HandOver)
         );
     }
 
     #[test]
+    fn a_change_that_was_planned_for_other_voters_is_refused() {
+        let moved_on = membership(&[&[1, 2, 4]], &[1, 2, 4, 5]);
+        let refused = plan(&moved_on, &[1, 2, 3], &[5], &[1]);
+        assert!(matches!(refused, Err(StepError::Refused(_))), "{refused:?}");
+        let refused = plan(&moved_on, &[1, 2, 3], &[], &[4]);
+        assert!(matches!(refused, Err(StepError::Refused(_))), "{refused:?}");
+    }
+
+    #[test]
     fn the_last_voter_never_leaves_and_strangers_never_vote() {
         assert!(matches!(
-            plan(&membership(&[&[1]], &[1]), &[], &[1]),
+            plan(&membership(&[&[1]], &[1]), &[1], &[], &[1]),
             Err(StepError::Refused(_))
         ));
         assert!(matches!(
-            plan(&membership(&[&[1]], &[1]), &[9], &[]),
+            plan(&membership(&[&[1]], &[1]), &[1], &[9], &[]),
             Err(StepError::Refused(_))
         ));
     }

@@ -58,7 +58,7 @@ impl Replica {
         let _slot = self.begin_step()?;
         match step {
             Step::AddLearner { replica, .. } => self.add_learner(replica).await,
-            Step::ChangeVoters { promote, remove, .. } => self.change_voters(&promote, &remove).await,
+            Step::ChangeVoters { change, .. } => self.change_voters(&change).await,
             Step::TransferLeader { to, .. } => self.hand_over(to).await,
             Step::Split {
                 bounds,
