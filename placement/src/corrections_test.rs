@@ -131,7 +131,7 @@ fn a_change_left_half_done_is_completed_by_a_leader_that_stays() {
     let complete = Step::ChangeVoters {
         range: RangeId(1),
         change: VoterChange {
-            from: vec![ReplicaId(3), ReplicaId(4)],
+            from: vec![ReplicaId(2), ReplicaId(3), ReplicaId(4)],
             promote: Vec::new(),
             remove: vec![ReplicaId(2)],
         },

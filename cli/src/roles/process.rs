@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use holdfast_common::telemetry::{self, LogFormat, Metrics};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +38,7 @@ where
     let threads = settings::take::<usize>(&mut settings, "threads")?.unwrap_or_else(default_threads);
     let config = settings::parse(settings)?;
     telemetry::init_logs(format).map_err(anyhow::Error::from)?;
+    raise_descriptor_limit();
     let metrics = Metrics::install(role).map_err(anyhow::Error::from)?;
     runtime(threads)?.block_on(async {
         let shutdown = CancellationToken::new();
@@ -63,6 +64,27 @@ struct Flags<'a, T: ?Sized> {
     process: &'a ProcessArgs,
     #[serde(flatten)]
     flags: &'a T,
+}
+
+/// File descriptors with which a process warns: each connection and each open table takes one.
+const FEW_DESCRIPTORS: u64 = 8_192;
+
+/// Takes as many file descriptors as it may have: the usual soft limit of 1,024 is for programs that call select(2).
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files can't be raised");
+    }
+    if let Some(limit) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|limit| *limit < FEW_DESCRIPTORS)
+    {
+        tracing::warn!(
+            limit,
+            "few files may be open; raise the limit (ulimit -Hn) to {FEW_DESCRIPTORS} or more"
+        );
+    }
 }
 
 fn environment() -> impl Iterator<Item = (OsString, OsString)> {

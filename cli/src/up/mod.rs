@@ -1,14 +1,17 @@
 //! `holdfast up`: a local cluster, every member its own process.
 //!
-//! [`plan`] decides who there is and on which ports (pure), [`member`] is one child process, [`cluster_file`] tells the
-//! outside who runs, [`control`] takes its wishes, [`ready`] waits for the first write to be possible and [`launcher`] holds it all together.
+//! [`plan`] decides who there is and on which ports (pure), [`member`] is one child process, [`members`] are all of them,
+//! [`cluster_file`] tells the outside who runs, [`control`] takes its [`wishes`], [`ready`] waits for the first write to be
+//! possible and [`launcher`] holds it all together.
 
 mod cluster_file;
 mod control;
 mod launcher;
 mod member;
+mod members;
 mod plan;
 mod ready;
+mod wishes;
 
 use std::path::PathBuf;
 

@@ -38,6 +38,18 @@ async fn voters_of(driver: &Driver, range: u64) -> Vec<u64> {
     stores
 }
 
+/// The store that leads a range, once it is known: the range may have been heard of from a follower first.
+async fn leader_of(driver: &Driver, range: u64) -> u64 {
+    let mut leader = None;
+    super::until("a leader", async || {
+        let range = driver.get(0, &format!("/v1/ranges/{range}")).await;
+        leader = range["leader_store"].as_u64();
+        leader.is_some()
+    })
+    .await;
+    leader.unwrap_or_default()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_range_is_created_and_replicated_as_stores_come() {
     let (driver, _floor, stores) = cluster(1, 3).await;
@@ -102,9 +114,7 @@ async fn ranges_split_move_and_change_leaders_when_asked() {
     let free = (1..=4)
         .find(|store| !futures::executor::block_on(voters_of(&driver, right)).contains(store))
         .unwrap();
-    let leader = driver.get(0, &format!("/v1/ranges/{right}")).await["leader_store"]
-        .as_u64()
-        .unwrap();
+    let leader = leader_of(&driver, right).await;
     let path = format!("/v1/ranges/{right}/move?wait=true");
     let (status, moved) = driver
         .post(0, &path, json!({"from_store": leader, "to_store": free}))

@@ -1,18 +1,9 @@
-//! What is there after a crash at any moment.
-
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Command as Process, Stdio};
-
+//! What is there after a crash at any moment. `common/tests/raft_log_kill.rs` kills real processes.
 use openraft::storage::RaftLogStorage;
 
 use super::*;
 use crate::raft::log::LocalWrite;
 use crate::raft::types::Vote;
-
-/// The environment variable that turns [`child_that_appends_until_it_is_killed`] on: its directory.
-const CHILD_DIRECTORY: &str = "HOLDFAST_TEST_LOG_DIRECTORY";
-const CHILD_GROUPS: u64 = 4;
 
 #[tokio::test]
 async fn every_crash_copy_holds_what_was_acknowledged() {
@@ -111,88 +102,6 @@ async fn votes_and_appends_survive_in_order() {
             "what was queued before the vote is there with it"
         );
         queued.await.expect("appended");
-    }
-}
-
-/// Not a test of its own: the process that [`kill_nine_loses_nothing_acknowledged`] kills. It prints each index once it is
-/// durable.
-#[test]
-#[ignore = "run by kill_nine_loses_nothing_acknowledged"]
-fn child_that_appends_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(CHILD_DIRECTORY) else {
-        return;
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let engine = open(Path::new(&dir));
-        let mut tasks = tokio::task::JoinSet::new();
-        for n in 0..CHILD_GROUPS {
-            let mut log = group(&engine, n);
-            tasks.spawn(async move {
-                let begin = bounds(&log).await.1.map_or(0, |last| last.index + 1);
-                for index in begin.. {
-                    append(&mut log, vec![entry_of(1, index, (index % 7 * 1500) as usize)]).await;
-                    println!("durable {n} {index}");
-                    if index % 50 == 49 {
-                        log.purge(id(1, index - 20)).await.expect("purged");
-                    }
-                }
-            });
-        }
-        tasks.join_all().await;
-    });
-}
-
-#[tokio::test]
-async fn kill_nine_loses_nothing_acknowledged() {
-    let dir = directory();
-    for round in 1..=4 {
-        let mut child = Process::new(std::env::current_exe().expect("this test binary"))
-            .args(["--ignored", "--nocapture", "--exact"])
-            .arg("raft::log::tests::durability::child_that_appends_until_it_is_killed")
-            .env(CHILD_DIRECTORY, dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("started");
-        let mut acknowledged = BTreeMap::new();
-        let mut lines = BufReader::new(child.stdout.take().expect("piped"))
-            .lines()
-            .map_while(Result::ok);
-        let mut note = |line: String| {
-            let mut words = line.rsplit(' ');
-            if let (Some(Ok(index)), Some(Ok(n))) = (
-                words.next().map(str::parse::<u64>),
-                words.next().map(str::parse::<u64>),
-            ) {
-                acknowledged.insert(n, index);
-            }
-        };
-        lines.by_ref().take(400).for_each(&mut note);
-        child.kill().expect("killed");
-        lines.for_each(&mut note);
-        child.wait().expect("dead");
-
-        assert_eq!(
-            acknowledged.len() as u64,
-            CHILD_GROUPS,
-            "every group got somewhere in round {round}"
-        );
-        let engine = open(dir.path());
-        for (&n, &index) in &acknowledged {
-            let log = group(&engine, n);
-            let (purged, last) = bounds(&log).await;
-            let last = last.expect("a log").index;
-            assert!(
-                last >= index,
-                "round {round}: group {n} acknowledged {index} and ends at {last}"
-            );
-            let begin = purged.map_or(0, |purged| purged.index + 1);
-            assert_eq!(read(&log, 0..u64::MAX).await, span(1, begin..=last));
-        }
     }
 }
 
