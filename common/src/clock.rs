@@ -5,7 +5,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use tokio::time::{Instant, Interval, MissedTickBehavior, sleep, sleep_until, timeout, timeout_at};
+pub use tokio::time::{
+    Instant, Interval, MissedTickBehavior, Sleep, sleep, sleep_until, timeout, timeout_at,
+};
 
 /// The monotonic clock.
 pub fn now() -> Instant {

@@ -26,7 +26,7 @@ use super::{Options, Reply};
 /// Bytes that one commit carries at most, but for a larger single batch.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
 /// Pending bytes that end the gathering, unless a quarter of their bound is less.
-const ENOUGH_BYTES: usize = 4 << 20;
+const ENOUGH_BYTES: usize = 2 << 20;
 /// Rows retired under one hold of the lock, so that readers never wait long.
 const RETIRE_ROWS: usize = 64;
 

@@ -1,7 +1,7 @@
 //! The engine: all ranges' data in one ordered database. The only module that touches fjall's data.
 //!
 //! Writes are visible at once and committed a moment later. [`Engine::write`] puts a batch into an overlay in memory and
-//! returns; the *data thread* ([`committer`]) gathers what has come within some milliseconds, keeps the newest version of
+//! returns; the *data thread* ([`committer`]) gathers what has come within half a second, keeps the newest version of
 //! each row, and commits that as one batch, unsynced. Losing it in a crash costs nothing: each range's applied position
 //! lies in the same batch as the rows it describes, and the Raft log, which *is* synced, is replayed from there. The
 //! log may forget an entry only once the data behind it is durable: see [`Engine::persist`].
@@ -51,7 +51,8 @@ pub struct Options {
     /// Threads that write out memtables and merge tables.
     pub worker_threads: usize,
     /// How long the data thread lets writes gather before it commits. Nobody waits for it: answers go out before, and
-    /// views and syncs cut it short.
+    /// views and syncs cut it short. The longer, the less is written: the newest version of a row is enough, and what a
+    /// range remembers of an entry's outcomes is mostly forgotten again before it got here.
     pub gather: Duration,
 }
 
@@ -64,7 +65,7 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             journal_bytes: 256 << 20,
             worker_threads: 2,
-            gather: Duration::from_millis(20),
+            gather: Duration::from_millis(500),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::error::Error;
 use super::health::Health;
 use super::keys;
 use super::metrics::Metrics;
+use super::news::News;
 use super::queue::{Queue, Taken, Write};
 use super::sweep::Sweeps;
 
@@ -42,7 +43,7 @@ pub(super) struct Committer {
     pub(super) health: Arc<Health>,
     pub(super) acknowledged: Acknowledged,
     pub(super) metrics: Metrics,
-    /// Entered while callbacks fire, because openraft may want to wake tasks.
+    /// Who waits on this runtime is told there; without one, here.
     pub(super) runtime: Option<Handle>,
     pub(super) sweeps: Sweeps,
     /// The number of the last batch, for others to see.
@@ -58,6 +59,8 @@ impl Committer {
             queue: Arc::clone(&self.queue),
             health: Arc::clone(&self.health),
         };
+        let news = News::on(self.runtime.as_ref());
+        // What fails is told from here.
         let runtime = self.runtime.clone();
         let _entered = runtime.as_ref().map(Handle::enter);
         let mut writes = Vec::new();
@@ -66,9 +69,9 @@ impl Committer {
             if let Err(error) = self.commit(&mut writes, &mut rows) {
                 return self.give_up(error, writes);
             }
-            writes
-                .drain(..)
-                .for_each(|write| write.done.succeed(&self.metrics));
+            let now = clock::now();
+            let done = writes.drain(..).map(|write| write.done);
+            news.tell(done.filter_map(|done| done.succeed(now, &self.metrics)).collect());
         }
         if let Err(error) = self.database.sync() {
             self.give_up(error, writes);

@@ -49,6 +49,10 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     }
     let sweeps = unfinished_sweeps(&database).map_err(|error| damaged(error.to_string()))?;
     let queue = Arc::new(Queue::default());
+    let runtime = Handle::try_current().ok();
+    if let Some(runtime) = &runtime {
+        queue.wake_from(runtime);
+    }
     let health = Arc::new(Health::new());
     let commits = Arc::new(AtomicU64::new(last));
     let committer = Committer {
@@ -57,7 +61,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         health: Arc::clone(&health),
         acknowledged,
         metrics: Metrics::new(),
-        runtime: Handle::try_current().ok(),
+        runtime,
         sweeps,
         commits: Arc::clone(&commits),
         durable: last,

@@ -26,6 +26,7 @@ mod health;
 mod keys;
 mod loading;
 mod metrics;
+mod news;
 mod queue;
 mod reader;
 mod records;

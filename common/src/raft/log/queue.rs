@@ -1,22 +1,27 @@
 //! What waits for the committer.
 //!
 //! A mutex and a condition variable around a vector that is swapped as a whole: the committer is a plain thread, and while
-//! it is in an fsync everything that arrives piles up here and goes into its next batch.
+//! it is in an fsync everything that arrives piles up here and goes into its next batch. An idle committer is not woken by
+//! the first write but once the tasks that are ready have had their turn: on few processors it would otherwise sync that
+//! one write, and make the others wait for a second fsync.
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::storage::IOFlushed;
 use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::raft::types::{TypeConfig, Vote};
 
 use super::database::Row;
 use super::error::Error;
 use super::group::Group;
 use super::metrics::Metrics;
+use super::news::Waiter;
 use super::state::Stored;
 use super::sweep::SweepOrder;
 
@@ -68,9 +73,10 @@ impl Write {
 }
 
 impl Done {
-    pub(super) fn succeed(self, metrics: &Metrics) {
+    /// Notes the success in the group's state, and returns who is to be told of it.
+    pub(super) fn succeed(self, now: Instant, metrics: &Metrics) -> Option<Waiter> {
         match self {
-            Self::Unwatched { .. } => {}
+            Self::Unwatched { .. } => None,
             Self::Append {
                 group,
                 stored,
@@ -78,27 +84,24 @@ impl Done {
                 since,
             } => {
                 group.entries_stored(stored);
-                metrics.observe_append(clock::now().saturating_duration_since(since));
-                callback.io_completed(Ok(()));
+                metrics.observe_append(now.saturating_duration_since(since));
+                Some(Waiter::Append(callback))
             }
             Self::Vote { group, vote, waiter } => {
                 group.vote_stored(vote);
-                let _ = waiter.send(Ok(()));
+                Some(Waiter::Caller(waiter))
             }
-            Self::Waiter(waiter) => {
-                let _ = waiter.send(Ok(()));
-            }
+            Self::Waiter(waiter) => Some(Waiter::Caller(waiter)),
         }
     }
 
     pub(super) fn fail(self, error: Error) {
-        match self {
-            Self::Unwatched { .. } => {}
-            Self::Append { callback, .. } => callback.io_completed(Err(error.into())),
-            Self::Vote { waiter, .. } | Self::Waiter(waiter) => {
-                let _ = waiter.send(Err(error));
-            }
-        }
+        let waiter = match self {
+            Self::Unwatched { .. } => return,
+            Self::Append { callback, .. } => Waiter::Append(callback),
+            Self::Vote { waiter, .. } | Self::Waiter(waiter) => Waiter::Caller(waiter),
+        };
+        waiter.tell(Err(error));
     }
 }
 
@@ -127,9 +130,36 @@ pub(super) struct Queue {
     pending: Mutex<Pending>,
     filled: Condvar,
     drained: Notify,
+    /// Asks the runtime's task to wake the committer, while there is one.
+    first: Notify,
+    has_waker: AtomicBool,
+}
+
+/// Wakes the committer from a runtime's task, see [`Queue::wake_from`]. When the runtime ends, so does this.
+struct Waker(Arc<Queue>);
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.0.has_waker.store(false, Ordering::SeqCst);
+        self.0.filled.notify_one();
+    }
 }
 
 impl Queue {
+    /// Has the committer woken by a task of this runtime, once the tasks that were ready have run: what several groups
+    /// write in one go is then one batch with one fsync, not a first write and the rest.
+    pub(super) fn wake_from(self: &Arc<Self>, runtime: &Handle) {
+        self.has_waker.store(true, Ordering::SeqCst);
+        let waker = Waker(Arc::clone(self));
+        runtime.spawn(async move {
+            loop {
+                waker.0.first.notified().await;
+                tokio::task::yield_now().await;
+                waker.0.filled.notify_one();
+            }
+        });
+    }
+
     /// Returns at once unless too much waits.
     pub(super) async fn admit(&self) -> Result<(), Error> {
         loop {
@@ -160,7 +190,11 @@ impl Queue {
         pending.writes.push(write);
         drop(pending);
         if was_empty {
-            self.filled.notify_one();
+            if self.has_waker.load(Ordering::SeqCst) {
+                self.first.notify_one();
+            } else {
+                self.filled.notify_one();
+            }
         }
         Ok(())
     }
@@ -291,6 +325,33 @@ mod tests {
         assert_eq!(batch(&queue), [3 * MIB]);
         assert_eq!(batch(&queue), [9 * MIB]);
         assert_eq!(batch(&queue), [1]);
+    }
+
+    #[test]
+    fn the_committer_is_woken_by_the_runtime_and_without_it_once_that_is_gone() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let queue = Arc::new(Queue::default());
+        queue.wake_from(runtime.handle());
+        let (batches, taken) = std::sync::mpsc::channel();
+        let taker = Arc::clone(&queue);
+        let committer = std::thread::spawn(move || {
+            let mut writes = Vec::new();
+            while taker.take(&mut writes, true) == Taken::Writes {
+                batches.send(writes.drain(..).count()).expect("heard");
+            }
+        });
+        queue.push(write(1).0).expect("open");
+        // The task gets its turns while the runtime runs.
+        while taken.try_recv().is_err() {
+            runtime.block_on(tokio::task::yield_now());
+        }
+        drop(runtime);
+        queue.push(write(2).0).expect("open");
+        assert_eq!(taken.recv(), Ok(1));
+        queue.close(Error::Closed);
+        committer.join().expect("ended");
     }
 
     #[tokio::test]

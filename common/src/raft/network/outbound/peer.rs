@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::heartbeats::BeatLine;
-use super::pipeline::Pipeline;
+use super::pipeline::{Line, Pipeline};
 use super::{Shared, snapshot};
 use crate::clock;
 use crate::ids::StoreId;
@@ -71,12 +71,6 @@ impl PeerReplica {
         }
     }
 
-    /// Sends an append, now: what is sent first arrives first. Tells its length on the wire, too.
-    pub(super) fn append(&mut self, rpc: AppendEntriesRequest<TypeConfig>) -> (AppendCall, usize) {
-        self.try_append(rpc)
-            .unwrap_or_else(|failure| (AppendCall::Failed(Some(failure)), 0))
-    }
-
     fn try_append(&mut self, rpc: AppendEntriesRequest<TypeConfig>) -> Result<(AppendCall, usize), Failure> {
         if let Some(beats) = &self.beats
             && let Some(beat) = convert::beat(self.route, &rpc)
@@ -91,16 +85,6 @@ impl PeerReplica {
             AppendCall::Sent(self.peer()?.call(method::RAFT_APPEND, body, deadline)),
             len,
         ))
-    }
-
-    /// Counts a failed append and puts it into openraft's words.
-    pub(super) fn append_failed(&self, failure: Failure) -> RPCError<TypeConfig> {
-        failure.count(&self.shared.sent);
-        failure.into_rpc(
-            RPCTypes::AppendEntries,
-            self.route,
-            self.shared.timings.append_timeout,
-        )
     }
 
     /// The peer on the fast lane, at its present address.
@@ -156,6 +140,21 @@ impl PeerReplica {
     }
 }
 
+impl Line for PeerReplica {
+    type Call = AppendCall;
+
+    fn append(&mut self, rpc: AppendEntriesRequest<TypeConfig>) -> (AppendCall, usize) {
+        self.try_append(rpc)
+            .unwrap_or_else(|failure| (AppendCall::Failed(Some(failure)), 0))
+    }
+
+    fn failed(&self, failure: Failure) -> RPCError<TypeConfig> {
+        failure.count(&self.shared.sent);
+        let timeout = self.shared.timings.append_timeout;
+        failure.into_rpc(RPCTypes::AppendEntries, self.route, timeout)
+    }
+}
+
 impl RaftNetworkV2<TypeConfig> for PeerReplica {
     type SnapshotData = SnapshotData;
 
@@ -164,11 +163,7 @@ impl RaftNetworkV2<TypeConfig> for PeerReplica {
         rpc: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let appended = self
-            .append(rpc)
-            .0
-            .await
-            .map_err(|failure| self.append_failed(failure))?;
+        let appended = self.append(rpc).0.await.map_err(|failure| self.failed(failure))?;
         Ok(convert::from_appended(appended))
     }
 
