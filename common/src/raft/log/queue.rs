@@ -152,12 +152,16 @@ impl Queue {
         self.has_waker.store(true, Ordering::SeqCst);
         let waker = Waker(Arc::clone(self));
         runtime.spawn(async move {
-            loop {
+            while !waker.0.is_closed() {
                 waker.0.first.notified().await;
                 tokio::task::yield_now().await;
                 waker.0.filled.notify_one();
             }
         });
+    }
+
+    fn is_closed(&self) -> bool {
+        self.pending.lock().closed.is_some()
     }
 
     /// Returns at once unless too much waits.
@@ -228,6 +232,7 @@ impl Queue {
     pub(super) fn close(&self, error: Error) {
         self.pending.lock().closed.get_or_insert(error);
         self.filled.notify_one();
+        self.first.notify_one();
         self.drained.notify_waiters();
     }
 
@@ -239,6 +244,7 @@ impl Queue {
             pending.bytes = 0;
             mem::take(&mut pending.writes)
         };
+        self.first.notify_one();
         self.drained.notify_waiters();
         stranded
             .into_iter()
@@ -352,6 +358,19 @@ mod tests {
         assert_eq!(taken.recv(), Ok(1));
         queue.close(Error::Closed);
         committer.join().expect("ended");
+    }
+
+    #[tokio::test]
+    async fn the_task_that_wakes_ends_with_the_queue() {
+        let queue = Arc::new(Queue::default());
+        queue.wake_from(&Handle::current());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&queue), 2);
+        queue.close(Error::Closed);
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Arc::strong_count(&queue), 1);
     }
 
     #[tokio::test]
