@@ -376,9 +376,12 @@ async fn others_write_while_an_interval_is_replaced() {
     let engine = open(&dir);
     let (writer, done) = (engine.clone(), Arc::new(AtomicBool::new(false)));
     let stop = done.clone();
+    let runtime = tokio::runtime::Handle::current();
     let writing = tokio::task::spawn_blocking(move || {
         let mut at = 0u64;
         while !stop.load(Ordering::Acquire) {
+            // Without this the writer outruns the disk, and the requests below wait behind ever more of its writes.
+            runtime.block_on(writer.admit());
             at += 1;
             writer.write(batch(&[("other", Some(&at.to_string()))]));
             assert_eq!(writer.get(b"other").unwrap(), Some(bytes(&at.to_string())));
