@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use holdfast_common::clock;
+use holdfast_common::clock::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::metrics::{self, Groups};
 use crate::read::lease::Voting;
+use crate::replica::retention::Compaction;
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -27,10 +28,24 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
         for replica in host.replicas() {
             replica.turn_away_late(now);
         }
+        compact(&host, now).await;
         if round.is_multiple_of(ROUNDS_PER_COUNT) {
             count(&host);
         }
         round = round.wrapping_add(1);
+    }
+}
+
+/// One replica's compaction syncs what all of them have written, so others come along.
+async fn compact(host: &Host, now: Instant) {
+    let replicas = host.replicas();
+    let wishes: Vec<_> = replicas.iter().map(|replica| replica.compaction(now)).collect();
+    let due = wishes.contains(&Compaction::Due);
+    for (replica, wish) in replicas.iter().zip(wishes) {
+        if due && wish != Compaction::No {
+            replica.compact().await;
+        }
+        replica.purge().await;
     }
 }
 

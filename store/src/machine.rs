@@ -159,6 +159,7 @@ impl RangeMachine {
                 Bytes::new()
             }
             Payload::Normal(types::Command(command)) => {
+                self.shared.count_log_bytes(command.len());
                 let command = Command::decode(&command)?;
                 let answer = self.apply_command(log_id, &command).await?;
                 if responder.is_some() {
@@ -298,7 +299,11 @@ impl RaftStateMachine<TypeConfig> for RangeMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        snapshot::take(&self.engine, self.identity.range).await
+        let snapshot = snapshot::take(&self.engine, self.identity.range).await?;
+        if let Some(position) = snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id) {
+            self.shared.snapshot_taken(position.index);
+        }
+        Ok(snapshot)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_common::raft::types::LogId;
 use holdfast_common::range::Descriptor;
@@ -11,7 +12,14 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 /// A replica as of the last entry that it applied. Cheap to clone; all clones see the same.
 #[derive(Clone, Default)]
-pub struct SharedRange(Arc<RwLock<RangeView>>);
+pub struct SharedRange(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    view: RwLock<RangeView>,
+    log_bytes: AtomicU64,
+    snapshot_sent: AtomicU64,
+}
 
 /// See [`SharedRange`].
 #[derive(Clone, Debug, Default)]
@@ -32,30 +40,48 @@ impl SharedRange {
     /// The present state, for a check that takes no time: applying waits while the guard is held, so never hold it across
     /// an await.
     pub fn read(&self) -> RwLockReadGuard<'_, RangeView> {
-        self.0.read()
+        self.0.view.read()
     }
 
     /// A copy of the present state.
     pub fn get(&self) -> RangeView {
-        self.0.read().clone()
+        self.0.view.read().clone()
     }
 
     /// The range; none until the replica has had its first snapshot.
     pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
-        self.0.read().descriptor.clone()
+        self.0.view.read().descriptor.clone()
+    }
+
+    /// Bytes of the entries applied since the process began.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.0.log_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_log_bytes(&self, bytes: usize) {
+        self.0.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Position of the newest snapshot taken for another replica, 0 for none.
+    pub(crate) fn snapshot_sent(&self) -> u64 {
+        self.0.snapshot_sent.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn snapshot_taken(&self, position: u64) {
+        self.0.snapshot_sent.fetch_max(position, Ordering::AcqRel);
     }
 
     pub(crate) fn set(&self, view: RangeView) {
-        *self.0.write() = view;
+        *self.0.view.write() = view;
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut RangeView)) {
-        change(&mut self.0.write());
+        change(&mut self.0.view.write());
     }
 }
 
 impl fmt::Debug for SharedRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.read().fmt(f)
+        self.0.view.read().fmt(f)
     }
 }

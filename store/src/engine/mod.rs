@@ -48,7 +48,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// Journal size at which the oldest memtables are written out, bytes.
     pub journal_bytes: u64,
-    /// Threads that write out memtables and merge tables.
+    /// Threads that write out memtables and merge tables. With more than one, fjall's first only writes memtables out, and
+    /// spins while the others merge: worth it on a machine with cores to spare.
     pub worker_threads: usize,
     /// How long the data thread lets writes gather before it commits. Nobody waits for it: answers go out before, and
     /// views and syncs cut it short. The longer, the less is written: the newest version of a row is enough, and what a
@@ -64,7 +65,7 @@ impl Default for Options {
             row_cache_bytes: 64 << 20,
             memtable_bytes: 64 << 20,
             journal_bytes: 256 << 20,
-            worker_threads: 2,
+            worker_threads: 1,
             gather: Duration::from_millis(500),
         }
     }

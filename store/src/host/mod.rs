@@ -30,7 +30,7 @@ use crate::destroy;
 use crate::ledger::Ledger;
 use crate::machine::{OpenError, RangeHost, RangeMachine, birth_log_id};
 use crate::read::lease::Voting;
-use crate::replica::{Group, Replica};
+use crate::replica::{Group, Replica, retention};
 use crate::site::Site;
 use crate::startup::Found;
 use crate::state::Identity;
@@ -95,7 +95,7 @@ impl Host {
         outbound: Outbound,
         timings: &RaftTimings,
     ) -> Result<Arc<Self>, ConfigError> {
-        let config = timings.config()?;
+        let config = retention::by_owner(timings.config()?);
         let quiet = Arc::new(Config {
             enable_elect: false,
             ..config.clone()

@@ -5,9 +5,11 @@
 //! that of reads around it.
 
 pub(crate) mod admission;
+mod compaction;
 pub(crate) mod fence;
 mod freshness;
 pub(crate) mod queue;
+pub(crate) mod retention;
 mod watch;
 pub(crate) mod writes;
 
@@ -33,6 +35,7 @@ use self::admission::Refusal;
 use self::fence::Fence;
 use self::freshness::Freshness;
 use self::queue::Queue;
+use self::retention::Retention;
 use self::writes::{Waiting, stopping};
 use crate::machine::RangeMachine;
 use crate::read::index::ReadRounds;
@@ -84,6 +87,7 @@ pub(crate) struct Replica {
     reads_total: AtomicU64,
     writes_total: AtomicU64,
     freshness: Freshness,
+    retention: Mutex<Retention>,
     /// Ends the replica's own tasks.
     stopped: CancellationToken,
 }
@@ -117,6 +121,7 @@ impl Replica {
             reads_total: AtomicU64::new(0),
             writes_total: AtomicU64::new(0),
             freshness: Freshness::default(),
+            retention: Mutex::default(),
             stopped: CancellationToken::new(),
             site,
         });

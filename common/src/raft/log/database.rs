@@ -16,8 +16,9 @@ use super::keys::{self, GroupId};
 const MAX_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
 /// A keyspace writes a table each time so much has come together; up to four such wait before commits stall.
 const MAX_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
-/// Threads that flush and compact.
-const WORKERS: usize = 2;
+/// Threads that flush and compact. With more than one, fjall's first only flushes, and hands compactions it meets back to
+/// the queue as fast as it can: it burns a core for as long as another one compacts.
+const WORKERS: usize = 1;
 
 /// A keyspace of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -40,7 +40,8 @@ impl Default for RaftTimings {
     }
 }
 
-/// Entries between two compactions of a log.
+/// Entries between two compactions of a log, for groups whose owner does not see to that itself: the placement driver's,
+/// whose entries are small and few.
 const COMPACT_EVERY: u64 = 10_000;
 
 /// Entries that a log keeps behind a compaction. openraft does not hold a purge back for a snapshot under way, so the
