@@ -18,7 +18,6 @@ use tokio::sync::{Notify, watch};
 
 use super::batch::Batch;
 use super::error::Error;
-use super::hash::KeyHash;
 use super::pending::{Drained, Pending, Sequence};
 use super::view::View;
 use super::{Options, Reply};
@@ -117,7 +116,6 @@ impl Committer {
         let worker = Worker {
             shared,
             gather,
-            hash: KeyHash::new(),
             commits,
             durable: commits,
         };
@@ -175,7 +173,6 @@ impl Committer {
 struct Worker {
     shared: Arc<Shared>,
     gather: Duration,
-    hash: KeyHash,
     /// Batches committed over the life of the directory.
     commits: u64,
     /// How many of them are known to be on disk.
@@ -244,7 +241,7 @@ impl Worker {
             return Ok(());
         }
         let shared = &*self.shared;
-        let coalesced = drained.coalesce(self.hash);
+        let coalesced = drained.coalesce();
         let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len() + 1);
         let mut batch = batch.durability(Some(PersistMode::Buffer));
         batch.insert(&shared.data, SEAL_KEY, self.seal().encode());

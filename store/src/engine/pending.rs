@@ -4,12 +4,11 @@
 //! off the queue in order, commits them, and only then retires their rows from the overlay, each only if no newer write
 //! of that key has come meanwhile. So between the two lookups of a reader a value is never missing from both.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::batch::{Batch, Row};
-use super::hash::KeyHash;
 use super::overlay::Overlay;
 use crate::keys::Interval;
 
@@ -99,58 +98,47 @@ impl Pending {
 
 impl Drained {
     /// The rows to commit: the newest of each key, without rows that were born and removed in between.
-    pub(crate) fn coalesce(&self, hash: KeyHash) -> Coalesced<'_> {
+    pub(crate) fn coalesce(&self) -> Coalesced<'_> {
         let count = self.batches.iter().map(|batch| batch.rows().len()).sum();
-        let mut rows: Vec<&Row> = Vec::with_capacity(count);
-        let mut newest: HashMap<&[u8], usize, KeyHash> = HashMap::with_capacity_and_hasher(count, hash);
-        let mut cancelled = Vec::new();
-        for row in self
-            .batches
-            .iter()
-            .rev()
-            .flat_map(|batch| batch.rows().iter().rev())
-        {
-            match newest.get(&row.key[..]) {
-                None => {
-                    newest.insert(&row.key, rows.len());
-                    rows.push(row);
-                }
-                Some(&at) if row.first && rows[at].value.is_none() => cancelled.push(at),
-                Some(_) => {}
-            }
+        let mut versions: Vec<(&Row, usize)> = Vec::with_capacity(count);
+        let in_order = self.batches.iter().flat_map(Batch::rows);
+        versions.extend(in_order.zip(0..));
+        // The newest of a key first. They must be in the order of their keys anyway: neighbours are found faster in the
+        // memtable one after the other.
+        versions.sort_unstable_by(|(a, a_at), (b, b_at)| a.key.cmp(&b.key).then(b_at.cmp(a_at)));
+        let mut rows = Vec::with_capacity(count);
+        let mut cancelled = 0;
+        for versions in versions.chunk_by(|(a, _), (b, _)| a.key == b.key) {
+            let (newest, _) = versions[0];
+            let lives = newest.value.is_some() || !versions.iter().any(|(row, _)| row.first);
+            cancelled += usize::from(!lives);
+            rows.push((newest, lives));
         }
-        cancelled.sort_unstable();
-        cancelled.dedup();
         Coalesced { rows, cancelled }
     }
 }
 
 /// What is left of drained batches.
 pub(crate) struct Coalesced<'a> {
-    rows: Vec<&'a Row>,
-    cancelled: Vec<usize>,
+    /// The newest row of every key, and whether the database must see it.
+    rows: Vec<(&'a Row, bool)>,
+    cancelled: usize,
 }
 
 impl<'a> Coalesced<'a> {
-    /// The rows that the database must see, in the order of their keys: neighbours are found faster one after the other.
+    /// The rows that the database must see, in the order of their keys.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &'a Row> {
-        let mut rows = self.rows.clone();
-        // From the back, so that the positions that are still to come stay right.
-        for at in self.cancelled.iter().rev() {
-            rows.swap_remove(*at);
-        }
-        rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        rows.into_iter()
+        self.rows.iter().filter(|(_, lives)| *lives).map(|(row, _)| *row)
     }
 
     /// How many rows [`Self::rows`] gives.
     pub(crate) fn len(&self) -> usize {
-        self.rows.len() - self.cancelled.len()
+        self.rows.len() - self.cancelled
     }
 
     /// The newest row of every key, including those that cancelled out.
     pub(crate) fn all(&self) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().copied()
+        self.rows.iter().map(|(row, _)| *row)
     }
 }
 
@@ -173,7 +161,7 @@ mod tests {
     }
 
     fn committed(drained: &Drained) -> Vec<(&str, Option<&str>)> {
-        let coalesced = drained.coalesce(KeyHash::new());
+        let coalesced = drained.coalesce();
         let text = |bytes| std::str::from_utf8(bytes).unwrap();
         let mut rows: Vec<_> = coalesced
             .rows()
@@ -184,7 +172,7 @@ mod tests {
     }
 
     fn retire(pending: &mut Pending, drained: &Drained) {
-        pending.retire(drained.coalesce(KeyHash::new()).all(), drained.upto);
+        pending.retire(drained.coalesce().all(), drained.upto);
     }
 
     #[test]
