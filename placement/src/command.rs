@@ -75,6 +75,13 @@ pub enum Command {
         /// Wall time, milliseconds.
         now_ms: u64,
     },
+    /// Says what is to become of a store. One that is to be removed must be decommissioning, and hold nothing.
+    Retire {
+        /// The store.
+        store: StoreId,
+        /// What is to become of it.
+        intent: StoreIntent,
+    },
     /// Replaces the settings.
     Configure {
         /// The version that the new ones were made from.
@@ -99,7 +106,7 @@ pub enum Outcome {
     Started(Result<OperatorId, Refusal>),
     /// To `Configure`: whether the version was still the present one.
     Configured(bool),
-    /// To `End` and `RemoveMember`: whether there was such a thing.
+    /// To `End`, `RemoveMember` and `Retire`: whether there was such a thing.
     Found(bool),
 }
 
@@ -167,6 +174,7 @@ impl State {
                 changes.plans = true;
                 Outcome::Found(self.operators.end(*id, status.clone(), *now_ms))
             }
+            Command::Retire { store, intent } => Outcome::Found(self.retire(*store, *intent, changes)),
             Command::Configure { from, settings } => {
                 changes.plans = true;
                 Outcome::Configured(self.configure(*from, settings))
@@ -286,6 +294,28 @@ impl State {
         }
         self.create_first_range(id, now_ms, changes);
         Ok(Registered { cluster, store: id })
+    }
+
+    fn retire(&mut self, id: StoreId, intent: StoreIntent, changes: &mut Changes) -> bool {
+        let is_empty = !self.map.iter().any(|range| range.replica_on(id).is_some())
+            && !self
+                .operators
+                .running()
+                .any(|operator| operator.stores().any(|store| store == id));
+        let Some(store) = self.stores.get_mut(&id) else {
+            return false;
+        };
+        let allowed = match (store.intent, intent) {
+            (StoreIntent::Removed, _) => false,
+            (StoreIntent::Decommissioning, StoreIntent::Removed) => is_empty,
+            (_, StoreIntent::Removed) => false,
+            _ => true,
+        };
+        if allowed && store.intent != intent {
+            store.intent = intent;
+            changes.stores.push(id);
+        }
+        allowed
     }
 
     fn known_store(&self, id: StoreId, store: &Register) -> Result<StoreId, Error> {

@@ -35,6 +35,10 @@ pub struct Schedulers {
     pub repair: bool,
     /// Splits ranges that have grown too large.
     pub split: bool,
+    /// Spreads replicas over the stores.
+    pub balance: bool,
+    /// Spreads leaderships over the stores.
+    pub balance_leaders: bool,
 }
 
 impl Default for Settings {
@@ -51,6 +55,8 @@ impl Default for Settings {
             schedulers: Schedulers {
                 repair: true,
                 split: true,
+                balance: true,
+                balance_leaders: true,
             },
         }
     }
@@ -179,7 +185,7 @@ mod tests {
             patched.schedulers,
             Schedulers {
                 repair: false,
-                split: true
+                ..Settings::default().schedulers
             }
         );
         assert_eq!(patched.split_bytes, Settings::default().split_bytes);

@@ -4,14 +4,21 @@
 //! those that are taken to the leading member. To add one: implement [`Scheduler`] in a file of its own, add it to
 //! [`all`] and its switch to [`Schedulers`](crate::settings::Schedulers).
 
+mod balance;
 pub mod decision;
 pub mod driver;
+mod evacuate;
+mod leaders;
+mod placing;
 mod repair;
 mod split;
 
 use holdfast_common::ids::{RangeId, StoreId};
 
+pub use self::balance::Balance;
 pub use self::driver::Driver;
+pub use self::evacuate::Evacuate;
+pub use self::leaders::BalanceLeaders;
 pub use self::repair::Repair;
 pub use self::split::SplitBySize;
 use crate::operator::Kind;
@@ -57,5 +64,11 @@ pub struct Score {
 
 /// Every scheduler, most urgent first.
 pub fn all() -> Vec<Box<dyn Scheduler>> {
-    vec![Box::new(Repair), Box::new(SplitBySize)]
+    vec![
+        Box::new(Repair),
+        Box::new(Evacuate),
+        Box::new(SplitBySize),
+        Box::new(Balance),
+        Box::new(BalanceLeaders),
+    ]
 }

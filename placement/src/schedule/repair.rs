@@ -2,21 +2,15 @@
 
 use holdfast_common::range::{Descriptor, Replica, Role};
 
+use super::placing::destinations;
 use super::{Idea, MAX_IDEAS, Scheduler, Score};
 use crate::operator::Kind;
 use crate::settings::Settings;
-use crate::state::Store;
 use crate::view::{Health, View};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Repair;
-
-/// The label by which stores fail together.
-const ZONE: &str = "zone";
-
-/// What another replica in the same zone counts, in replicas: more than any store has, so that zones come first.
-const SAME_ZONE: f64 = 1e6;
 
 impl Scheduler for Repair {
     fn name(&self) -> &'static str {
@@ -93,7 +87,7 @@ fn is_lost(voter: &Replica, view: &View<'_>) -> bool {
 }
 
 fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
-    let scores = scores(range, None, view);
+    let scores = destinations(range, None, view);
     match scores.first() {
         Some(best) => idea(range, Kind::AddReplica { to: best.store }, why, scores),
         None => nowhere(range, why),
@@ -106,7 +100,7 @@ fn replace(range: &Descriptor, lost: Replica, view: &View<'_>) -> Idea {
         lost.store,
         view.silence(lost.store) / 1_000
     );
-    let scores = scores(range, Some(lost), view);
+    let scores = destinations(range, Some(lost), view);
     match scores.first() {
         Some(best) => idea(
             range,
@@ -138,42 +132,6 @@ fn surplus(range: &Descriptor, voters: &[Replica], wanted: usize, view: &View<'_
         why,
         Vec::new(),
     ))
-}
-
-/// The stores that a replica could go to, best first: other zones before zones that have a replica already (one that is
-/// being replaced does not count), then the fewest replicas.
-fn scores(range: &Descriptor, leaving: Option<Replica>, view: &View<'_>) -> Vec<Score> {
-    let staying = range
-        .replicas
-        .iter()
-        .filter(|replica| leaving.is_none_or(|leaving| leaving.id != replica.id));
-    let zones: Vec<&String> = staying
-        .filter_map(|replica| zone(view.state.stores.get(&replica.store)?))
-        .collect();
-    let mut scores: Vec<Score> = view
-        .candidates(range)
-        .map(|store| {
-            let neighbours = zones
-                .iter()
-                .filter(|zone| Some(**zone) == self::zone(store))
-                .count();
-            let score = SAME_ZONE * as_f64(neighbours) + as_f64(view.replicas_on(store.id));
-            Score {
-                store: store.id,
-                score,
-            }
-        })
-        .collect();
-    scores.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));
-    scores
-}
-
-fn zone(store: &Store) -> Option<&String> {
-    store.labels.get(ZONE)
-}
-
-fn as_f64(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
 }
 
 fn idea(range: &Descriptor, kind: Kind, why: String, scores: Vec<Score>) -> Idea {

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use holdfast_common::ids::StoreId;
+use holdfast_common::key::Key;
+use holdfast_common::range::Role;
+
+use super::*;
+use crate::command::{Command, Outcome};
+use crate::operator::Status;
+use crate::schedule::{BalanceLeaders, Evacuate, Repair};
+use crate::state::StoreIntent;
+use crate::world::{World, register};
+
+/// Starts what a scheduler wants, lets it happen, and looks again, until it wants nothing. Returns how many changes it took.
+fn settle(world: &mut World, scheduler: &dyn Scheduler) -> usize {
+    let mut changes = 0;
+    for _ in 0..200 {
+        let ideas: Vec<Idea> = scheduler.propose(&world.view());
+        let wanted: Vec<_> = ideas
+            .into_iter()
+            .filter_map(|idea| Some((idea.range, idea.change?)))
+            .collect();
+        if wanted.is_empty() {
+            return changes;
+        }
+        for (range, change) in wanted {
+            let id = world.start(range.0, change).unwrap();
+            changes += 1;
+            assert_eq!(world.operator(id).status, Status::Running);
+        }
+        world.run();
+    }
+    panic!("{} never comes to rest", scheduler.name());
+}
+
+/// A cluster of three stores with `ranges` ranges of three voters each, and `more` stores that came later.
+fn cluster(zones: &[&str], ranges: usize, more: &[&str]) -> World {
+    let mut world = World::new(zones);
+    settle(&mut world, &Repair);
+    for number in 1..ranges {
+        let at = Key::new(format!("{number:04}").into_bytes()).unwrap();
+        let last = world.state.map.iter().last().unwrap().id;
+        world.start(last.0, Kind::Split { at: Some(at) }).unwrap();
+        world.run();
+    }
+    for (i, zone) in more.iter().enumerate() {
+        let number = (zones.len() + i + 1) as u64;
+        let store = register(number, zone);
+        world.apply(Command::Register { store, now_ms: 0 });
+        world.stores.holds.insert(StoreId(number), BTreeMap::new());
+    }
+    world.heartbeats();
+    world
+}
+
+fn replicas(world: &World) -> Vec<usize> {
+    let count = |store: &StoreId| {
+        let ranges = world.state.map.iter();
+        ranges.filter(|range| range.replica_on(*store).is_some()).count()
+    };
+    world.state.stores.keys().map(count).collect()
+}
+
+fn leaders(world: &World) -> Vec<usize> {
+    let counts = world.reports.leaders_by_store();
+    let stores = world.state.stores.keys();
+    stores
+        .map(|store| counts.get(store).copied().unwrap_or(0))
+        .collect()
+}
+
+fn retire(world: &mut World, store: u64, intent: StoreIntent) -> bool {
+    let store = StoreId(store);
+    world.apply(Command::Retire { store, intent }) == Outcome::Found(true)
+}
+
+fn has_three_voters(world: &World) -> bool {
+    let voters = |range: &Descriptor| {
+        let replicas = range.replicas.iter();
+        replicas.filter(|replica| replica.role == Role::Voter).count() == 3
+    };
+    world.state.map.iter().all(voters)
+}
+
+#[test]
+fn new_stores_take_their_share_and_then_all_is_still() {
+    let mut world = cluster(&["a", "a", "a"], 60, &["a", "a"]);
+    assert_eq!(replicas(&world), [60, 60, 60, 0, 0]);
+    let moves = settle(&mut world, &Balance);
+    assert!(replicas(&world).iter().all(|count| (35..=37).contains(count)));
+    assert!(moves <= 72, "no move is in vain: {moves}");
+    assert!(has_three_voters(&world));
+    settle(&mut world, &BalanceLeaders);
+    assert!(leaders(&world).iter().all(|count| (11..=13).contains(count)));
+    assert_eq!(settle(&mut world, &Balance), 0);
+    assert_eq!(settle(&mut world, &BalanceLeaders), 0);
+}
+
+#[test]
+fn what_is_under_way_is_not_moved_again() {
+    let mut world = cluster(&["a", "a", "a"], 12, &["a"]);
+    let first = Balance.propose(&world.view());
+    assert_eq!(first.len(), 9, "a quarter of 36 replicas");
+    for idea in first {
+        world.start(idea.range.0, idea.change.unwrap()).unwrap();
+    }
+    assert_eq!(Balance.propose(&world.view()), []);
+}
+
+#[test]
+fn zones_come_before_balance() {
+    // Two stores in c share what the stores in a and b have each: every range needs a replica in each zone.
+    let mut world = cluster(&["a", "b", "c"], 12, &["c"]);
+    settle(&mut world, &Balance);
+    assert_eq!(replicas(&world), [12, 12, 6, 6]);
+}
+
+#[test]
+fn a_store_that_is_drained_leads_nothing_and_keeps_its_replicas() {
+    let mut world = cluster(&["a", "a", "a"], 12, &[]);
+    settle(&mut world, &BalanceLeaders);
+    assert!(retire(&mut world, 2, StoreIntent::Draining));
+    settle(&mut world, &Evacuate);
+    assert_eq!(settle(&mut world, &BalanceLeaders), 0, "nothing is given back");
+    assert_eq!(leaders(&world), [6, 0, 6]);
+    assert_eq!(replicas(&world), [12, 12, 12]);
+    assert!(retire(&mut world, 2, StoreIntent::Active));
+    settle(&mut world, &BalanceLeaders);
+    assert_eq!(leaders(&world), [4, 4, 4]);
+}
+
+#[test]
+fn a_decommissioned_store_is_emptied_and_can_be_removed_only_then() {
+    let mut world = cluster(&["a", "a", "a"], 12, &["a"]);
+    settle(&mut world, &Balance);
+    assert!(!retire(&mut world, 2, StoreIntent::Removed), "it is in service");
+    assert!(retire(&mut world, 2, StoreIntent::Decommissioning));
+    assert!(!retire(&mut world, 2, StoreIntent::Removed), "it is not empty");
+    settle(&mut world, &Evacuate);
+    assert_eq!(replicas(&world), [12, 0, 12, 12]);
+    assert!(has_three_voters(&world));
+    assert!(retire(&mut world, 2, StoreIntent::Removed));
+    assert!(
+        !retire(&mut world, 2, StoreIntent::Active),
+        "it does not come back"
+    );
+}
+
+#[test]
+fn without_a_store_to_go_to_a_replica_stays_and_that_is_said() {
+    let mut world = cluster(&["a", "a", "a"], 1, &[]);
+    world.state.settings.replication_factor = 3;
+    assert!(retire(&mut world, 3, StoreIntent::Decommissioning));
+    // Two stores stay, so two voters are wanted, and one too many may go; with three wanted none may.
+    let idea = Evacuate.propose(&world.view()).remove(0);
+    assert!(
+        matches!(idea.change, Some(Kind::RemoveReplica { .. })),
+        "{idea:?}"
+    );
+}
