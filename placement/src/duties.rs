@@ -22,7 +22,8 @@ use crate::operator::{Operator, Status};
 use crate::roster::Roster;
 use crate::schedule::decision;
 use crate::schedule::driver::Weighed;
-use crate::view::View;
+use crate::state::StoreIntent;
+use crate::view::{Health, View};
 use crate::{metrics, roster};
 
 /// How often everything is looked at when nothing calls for it.
@@ -260,6 +261,15 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
         plans.driver.weigh(view)
     });
     let took = clock::now().duration_since(began);
+    for store in member.look(lead, emptied) {
+        let command = Command::Retire {
+            store,
+            intent: StoreIntent::Removed,
+        };
+        if member.group.propose(&command).await? == Outcome::Found(true) {
+            tracing::info!(%store, "the store is empty and has left the cluster");
+        }
+    }
     for Weighed {
         scheduler,
         idea,
@@ -286,6 +296,27 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
             .note(scheduler, idea, verdict, clock::wall_ms());
     }
     Ok(took)
+}
+
+/// The stores that were to be emptied and are: the map knows no replica on them, and neither do they, unless they are down.
+fn emptied(view: &View<'_>) -> Vec<StoreId> {
+    let leaving = view
+        .state
+        .stores
+        .values()
+        .filter(|store| store.intent == StoreIntent::Decommissioning);
+    let is_empty = |store: &StoreId| {
+        view.state
+            .map
+            .iter()
+            .all(|range| range.replica_on(*store).is_none())
+            && (view.health(*store) == Health::Down
+                || view
+                    .reports
+                    .store(*store)
+                    .is_some_and(|report| report.complete && report.replicas.is_empty()))
+    };
+    leaving.map(|store| store.id).filter(is_empty).collect()
 }
 
 /// Tells stores the steps that they have not been told; heartbeats repeat them.

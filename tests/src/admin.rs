@@ -131,6 +131,45 @@ impl Admin {
         Ok(operator)
     }
 
+    /// Leaves the placing of replicas and leaderships to the test, and waits until nothing is under way.
+    pub async fn place_by_hand(&self) -> anyhow::Result<()> {
+        let off = json!({"schedulers": {"balance": false, "balance_leaders": false}});
+        let url = format!("{}/v1/config", self.base);
+        self.http.patch(url).json(&off).send().await?.error_for_status()?;
+        self.until("nothing is under way", Duration::from_secs(30), async || {
+            let operators = self.get("/v1/operators?limit=100").await?;
+            let operators = operators["items"].as_array().cloned().unwrap_or_default();
+            Ok(operators.iter().all(|operator| operator["state"] != "running"))
+        })
+        .await
+    }
+
+    /// POSTs without a body; the status and what was answered.
+    pub async fn post(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let answer = self
+            .http
+            .post(format!("{}{path}", self.base))
+            .json(&json!({}))
+            .send()
+            .await?;
+        Ok((answer.status().as_u16(), answer.json().await?))
+    }
+
+    /// Asks until it is so.
+    pub async fn until(
+        &self,
+        what: &str,
+        within: Duration,
+        mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        while !is_so().await? {
+            ensure!(Instant::now() < deadline, "after {within:?}: not so: {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// GETs JSON.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let answer = self.http.get(format!("{}{path}", self.base)).send().await?;

@@ -1,10 +1,9 @@
-//! `holdfast store ls|show|drain|decommission`.
+//! `holdfast store ls|show|drain|decommission|resume`.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::wait::change;
-use super::{cell, labels_cell};
+use super::{cell, labels_cell, leave};
 use crate::api::Api;
 use crate::args::{AdminArgs, ChangeArgs};
 use crate::exit::Outcome;
@@ -28,6 +27,9 @@ pub(crate) enum StoreCommand {
     Drain {
         /// The store
         id: u64,
+        /// Only say what it would take and whether it can be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         change: ChangeArgs,
     },
@@ -35,8 +37,18 @@ pub(crate) enum StoreCommand {
     Decommission {
         /// The store
         id: u64,
+        /// Only say what would move where and whether it can be done
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         change: ChangeArgs,
+    },
+    /// Put a store that is being drained or decommissioned back into service
+    Resume {
+        /// The store
+        id: u64,
+        #[command(flatten)]
+        admin: AdminArgs,
     },
 }
 
@@ -51,12 +63,19 @@ pub(crate) async fn run(command: StoreCommand) -> Outcome {
             let store = Api::new(&admin.url)?.get(&format!("/v1/stores/{id}")).await?;
             print(&admin, &vec![store])
         }
-        StoreCommand::Drain { id, change: args } => {
-            change(&args, &format!("/v1/stores/{id}/drain"), &json!({})).await
+        StoreCommand::Drain { id, dry_run, change } => send_away(id, dry_run, &change, "drain").await,
+        StoreCommand::Decommission { id, dry_run, change } => {
+            send_away(id, dry_run, &change, "decommission").await
         }
-        StoreCommand::Decommission { id, change: args } => {
-            change(&args, &format!("/v1/stores/{id}/decommission"), &json!({})).await
-        }
+        StoreCommand::Resume { id, admin } => leave::resume(&admin, id).await,
+    }
+}
+
+async fn send_away(id: u64, dry_run: bool, change: &ChangeArgs, how: &str) -> Outcome {
+    if dry_run {
+        leave::ask(&change.admin, id, how).await
+    } else {
+        leave::leave(change, id, how).await
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::metrics::store_state;
 use crate::operator::{Action, Kind, Operator, Status};
 use crate::schedule::decision::{Decision, Verdict};
-use crate::state::Store;
+use crate::schedule::departure::departure;
+use crate::state::{Store, StoreIntent};
 use crate::view::View;
 
 /// A range, as the view has it.
@@ -73,8 +74,24 @@ pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
         "leaders": leaders,
         "operators": view.moving_on(store.id),
         "last_heartbeat_age_ms": report.map(|_| view.silence(store.id)),
-        "drain": Value::Null,
+        "drain": leaving(store, view),
     })
+}
+
+/// What is left on a store that is to leave.
+fn leaving(store: &Store, view: &View<'_>) -> Value {
+    match store.intent {
+        StoreIntent::Active | StoreIntent::Removed => Value::Null,
+        StoreIntent::Draining | StoreIntent::Decommissioning => {
+            let left = departure(store, store.intent, view);
+            json!({
+                "leaders_left": left.leaders,
+                "ranges_left": left.ranges,
+                "bytes_left": left.bytes,
+                "problems": left.problems,
+            })
+        }
+    }
 }
 
 /// An operator.

@@ -10,6 +10,7 @@ mod page;
 mod problem;
 mod query;
 mod ranges;
+mod retire;
 mod settings;
 mod stores;
 
@@ -95,9 +96,9 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/placement/remove", post(cluster::remove_member))
         .route("/v1/stores", get(stores::list))
         .route("/v1/stores/{id}", get(stores::show))
-        .route("/v1/stores/{id}/drain", post(not_yet))
-        .route("/v1/stores/{id}/decommission", post(not_yet))
-        .route("/v1/stores/{id}/resume", post(not_yet))
+        .route("/v1/stores/{id}/drain", post(retire::drain))
+        .route("/v1/stores/{id}/decommission", post(retire::decommission))
+        .route("/v1/stores/{id}/resume", post(retire::resume))
         .route("/v1/ranges", get(ranges::list))
         .route("/v1/ranges/split", post(ranges::split))
         .route("/v1/ranges/{id}", get(ranges::show))

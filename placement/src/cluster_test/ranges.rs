@@ -311,7 +311,9 @@ async fn bad_requests_are_told_apart() {
             "invalid_argument",
         ),
         ("/v1/ranges/1/merge", json!({}), 501, "not_implemented"),
-        ("/v1/stores/1/drain", json!({}), 501, "not_implemented"),
+        ("/v1/stores/9/drain", json!({}), 404, "not_found"),
+        ("/v1/stores/1/drain", json!({}), 409, "conflict"),
+        ("/v1/stores/1/decommission", json!({}), 409, "conflict"),
     ];
     let bodies = bodies.map(|(path, body, status, code)| (Method::POST, path, Some(body), status, code));
     let patches = [

@@ -6,6 +6,7 @@
 
 mod balance;
 pub mod decision;
+pub mod departure;
 pub mod driver;
 mod evacuate;
 mod leaders;

@@ -19,6 +19,7 @@ async fn a_data_set_survives_splits_moves_and_leader_changes() -> anyhow::Result
         ..Options::default()
     })
     .await?;
+    cluster.admin().place_by_hand().await?;
     let data = unicode()?;
 
     let importing = kv(&cluster, &["import", &data.file.to_string_lossy()]);
