@@ -15,10 +15,16 @@ use super::query::{self, Query};
 use super::{Leading, json};
 use crate::command::{Command, Outcome};
 use crate::duties;
-use crate::operator::{Intent, Kind, Operator, Status};
+use crate::operator::{Intent, Kind, Operator, Refusal, Status};
 
 /// Longest wait for the end of an operator.
 const WAIT_AT_MOST: Duration = Duration::from_secs(3_600);
+
+/// How long a change that somebody asks for waits for one that a scheduler has begun on the same range.
+const WAIT_FOR_SCHEDULERS: Duration = Duration::from_secs(15);
+
+/// The source of operators that people start.
+const ADMIN: &str = "admin";
 
 /// `GET /v1/operators`: latest first, those under way and those that ended lately.
 pub(super) async fn list(
@@ -78,25 +84,14 @@ pub(super) async fn start(
     kind: Kind,
     wait: bool,
 ) -> Result<Response, Problem> {
-    let (source, why) = ("admin".to_owned(), "asked for through the admin API".to_owned());
+    let (source, why) = (ADMIN.to_owned(), "asked for through the admin API".to_owned());
     let intent = Intent {
         range,
         kind,
         source,
         why,
     };
-    let command = Command::Start {
-        intent,
-        now_ms: clock::wall_ms(),
-    };
-    let id = match leading.member.group.propose(&command).await? {
-        Outcome::Started(started) => started?,
-        other => {
-            return Err(Problem::outcome_unknown(format!(
-                "an unexpected answer: {other:?}"
-            )));
-        }
-    };
+    let id = begin(leading, intent).await?;
     leading.lead.wake();
     let ended = wait && ended(leading, id).await;
     let operator = find(leading, id)?;
@@ -106,6 +101,35 @@ pub(super) async fn start(
         StatusCode::ACCEPTED
     };
     Ok((status, Json(json::operator(&operator))).into_response())
+}
+
+/// Starts an operator. What a scheduler has begun on the range is nothing that the asker could have known of: it is waited
+/// for, within bounds.
+async fn begin(leading: &Leading, intent: Intent) -> Result<OperatorId, Problem> {
+    let until = clock::now() + WAIT_FOR_SCHEDULERS;
+    loop {
+        let command = Command::Start {
+            intent: intent.clone(),
+            now_ms: clock::wall_ms(),
+        };
+        let refusal = match leading.member.group.propose(&command).await? {
+            Outcome::Started(Ok(id)) => return Ok(id),
+            Outcome::Started(Err(refusal)) => refusal,
+            other => {
+                return Err(Problem::outcome_unknown(format!(
+                    "an unexpected answer: {other:?}"
+                )));
+            }
+        };
+        let Refusal::RangeBusy(_, busy) = refusal else {
+            return Err(refusal.into());
+        };
+        let begun_by_scheduler = find(leading, busy).is_ok_and(|busy| busy.intent.source != ADMIN);
+        let left = until.saturating_duration_since(clock::now());
+        if !begun_by_scheduler || clock::timeout(left, ended(leading, busy)).await != Ok(true) {
+            return Err(refusal.into());
+        }
+    }
 }
 
 /// Waits for the end of an operator; false if this member can't tell, because it leads no more or the wait was too long.
