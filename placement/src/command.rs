@@ -297,7 +297,7 @@ impl State {
     }
 
     fn retire(&mut self, id: StoreId, intent: StoreIntent, changes: &mut Changes) -> bool {
-        let is_empty = !self.map.iter().any(|range| range.replica_on(id).is_some())
+        let is_empty = !self.map.is_on(id)
             && !self
                 .operators
                 .running()
@@ -306,9 +306,8 @@ impl State {
             return false;
         };
         let allowed = match (store.intent, intent) {
-            (StoreIntent::Removed, _) => false,
             (StoreIntent::Decommissioning, StoreIntent::Removed) => is_empty,
-            (_, StoreIntent::Removed) => false,
+            (StoreIntent::Removed, _) | (_, StoreIntent::Removed) => false,
             _ => true,
         };
         if allowed && store.intent != intent {

@@ -306,10 +306,7 @@ fn emptied(view: &View<'_>) -> Vec<StoreId> {
         .values()
         .filter(|store| store.intent == StoreIntent::Decommissioning);
     let is_empty = |store: &StoreId| {
-        view.state
-            .map
-            .iter()
-            .all(|range| range.replica_on(*store).is_none())
+        !view.state.map.is_on(*store)
             && (view.health(*store) == Health::Down
                 || view
                     .reports

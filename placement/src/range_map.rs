@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use holdfast_common::ids::RangeId;
+use holdfast_common::ids::{RangeId, StoreId};
 use holdfast_common::key::Span;
 use holdfast_common::range::Descriptor;
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,11 @@ impl RangeMap {
         self.by_start
             .range::<[u8], _>(from)
             .filter_map(|(_, id)| self.ranges.get(id))
+    }
+
+    /// Whether any range has a replica on a store.
+    pub fn is_on(&self, store: StoreId) -> bool {
+        self.iter().any(|range| range.replica_on(store).is_some())
     }
 
     /// How many ranges are known.

@@ -150,6 +150,14 @@ impl<'a> View<'a> {
         self.busy.get_or_init(running).contains(&range)
     }
 
+    /// The ranges that nothing is being done to: no operator, and no change of membership that is half done.
+    pub fn idle_ranges(&self) -> impl Iterator<Item = &'a Descriptor> {
+        self.state
+            .map
+            .iter()
+            .filter(|range| !self.is_busy(range.id) && !range.is_joint())
+    }
+
     /// Replicas on a store, those on their way counted.
     pub fn replicas_on(&self, store: StoreId) -> usize {
         let all = || {

@@ -91,6 +91,12 @@ impl History {
         }
     }
 
+    /// As [`verify`](Self::verify), and no request may have failed.
+    pub async fn verify_unharmed(&self, client: &Client) -> anyhow::Result<()> {
+        ensure!(self.failures.is_empty(), "requests failed: {:?}", self.failures);
+        self.verify(client).await
+    }
+
     /// Reads every key back: it holds the last acknowledged value, or one whose fate is unknown.
     pub async fn verify(&self, client: &Client) -> anyhow::Result<()> {
         for (key, fate) in &self.keys {

@@ -205,11 +205,6 @@ fn homes(range: &Descriptor, under_way: Option<&Operator>) -> BTreeSet<StoreId> 
 }
 
 /// For people, so that lost digits don't matter.
-#[allow(clippy::cast_precision_loss)]
 fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
-
-#[cfg(test)]
-#[path = "balance_test.rs"]
-mod tests;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use holdfast_common::ids::{RangeId, StoreId};
-use holdfast_common::range::Role;
+use holdfast_common::range::{Descriptor, Replica, Role};
 
-use super::placing::{as_f64, destinations, heirs, sort};
+use super::Score;
+use super::placing::{destinations_beside, heirs, neighbours};
 use crate::state::{Store, StoreIntent};
 use crate::view::View;
 
@@ -42,87 +43,106 @@ pub struct Move {
 
 /// Looks at what would become of a store's replicas and leaderships, were its intent `intent`.
 pub fn departure(store: &Store, intent: StoreIntent, view: &View<'_>) -> Departure {
-    let mut departure = Departure::default();
-    let mut untold = 0;
-    let mut blame = |problems: &mut Vec<String>, problem: String| {
-        if problems.len() < MAX_TOLD {
-            problems.push(problem);
-        } else {
-            untold += 1;
-        }
+    let mut survey = Survey {
+        view,
+        departure: Departure::default(),
+        given: BTreeMap::new(),
+        given_bytes: BTreeMap::new(),
+        untold: 0,
     };
     if intent == StoreIntent::Decommissioning {
-        let others = view.state.stores.values().filter(|other| {
-            other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
-        });
-        let (others, wanted) = (
-            others.count(),
-            usize::from(view.state.settings.replication_factor),
-        );
-        if others < wanted && !view.state.map.is_empty() {
-            let problem =
-                format!("{others} stores would be left, and every range is to have {wanted} replicas");
-            blame(&mut departure.problems, problem);
-        }
+        survey.count_who_stays(store);
     }
-    let mut taken: BTreeMap<StoreId, (usize, u64)> = BTreeMap::new();
     for range in view.state.map.iter() {
-        let Some(replica) = range.replica_on(store.id).copied() else {
-            continue;
-        };
-        let bytes = view
-            .reports
-            .leading(range.id)
-            .map_or(0, |leading| leading.size_bytes);
-        departure.ranges += 1;
-        departure.bytes += bytes;
-        let leads = view
-            .leader(range.id)
-            .is_some_and(|leader| leader.store == store.id);
-        departure.leaders += usize::from(leads);
-        if intent == StoreIntent::Draining && leads && heirs(range, view).is_empty() {
-            let problem = format!("range {}: no other voter can lead", range.id);
-            blame(&mut departure.problems, problem);
+        if let Some(replica) = range.replica_on(store.id).copied() {
+            survey.examine(range, replica, intent);
         }
-        if intent != StoreIntent::Decommissioning || replica.role != Role::Voter {
-            continue;
-        }
-        let mut scores = destinations(range, Some(replica), view);
-        scores.retain(|score| has_room_for(score.store, taken.get(&score.store), bytes, view));
-        for score in &mut scores {
-            score.score += as_f64(taken.get(&score.store).map_or(0, |(count, _)| *count));
-        }
-        sort(&mut scores);
-        let Some(best) = scores.first() else {
-            let problem = format!("range {}: no store can take its replica", range.id);
-            blame(&mut departure.problems, problem);
-            continue;
-        };
-        let to = best.store;
-        let (count, sum) = taken.entry(to).or_default();
-        (*count, *sum) = (*count + 1, *sum + bytes);
-        let destination = view.state.stores.get(&to);
-        let shares =
-            destination.is_some_and(|to| super::placing::neighbours(range, Some(replica), to, view) > 0);
-        departure.shared_zones += usize::from(shares);
-        departure.moves.push(Move {
-            range: range.id,
-            to,
-            bytes,
-        });
     }
-    if untold > 0 {
-        departure.problems.push(format!("and {untold} more"));
-    }
-    departure
+    survey.end()
 }
 
-/// Whether a store has room for one more range beside those that it was given already.
-fn has_room_for(store: StoreId, given: Option<&(usize, u64)>, bytes: u64, view: &View<'_>) -> bool {
-    let Some(report) = view.reports.store(store) else {
-        return false;
-    };
-    let spare = report.capacity.total / 20;
-    let needed = given.map_or(0, |(_, given)| *given).saturating_add(bytes);
-    report.capacity.total == 0 || report.capacity.available > spare.saturating_add(needed)
+/// A departure while the ranges are gone through.
+struct Survey<'a> {
+    view: &'a View<'a>,
+    departure: Departure,
+    /// Replicas that each store was given so far, and their bytes.
+    given: BTreeMap<StoreId, usize>,
+    given_bytes: BTreeMap<StoreId, u64>,
+    /// Problems beyond those that are told.
+    untold: usize,
+}
+
+impl Survey<'_> {
+    fn count_who_stays(&mut self, store: &Store) {
+        let state = self.view.state;
+        let stays = |other: &&Store| {
+            other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
+        };
+        let others = state.stores.values().filter(stays).count();
+        let wanted = usize::from(state.settings.replication_factor);
+        if others < wanted && !state.map.is_empty() {
+            self.blame(format!(
+                "{others} stores would be left, and every range is to have {wanted} replicas"
+            ));
+        }
+    }
+
+    fn examine(&mut self, range: &Descriptor, replica: Replica, intent: StoreIntent) {
+        let leading = self.view.reports.leading(range.id);
+        let bytes = leading.map_or(0, |leading| leading.size_bytes);
+        let leader = self.view.leader(range.id);
+        let leads = leader.is_some_and(|leader| leader.store == replica.store);
+        self.departure.ranges += 1;
+        self.departure.bytes += bytes;
+        self.departure.leaders += usize::from(leads);
+        match intent {
+            StoreIntent::Draining if leads && heirs(range, self.view).is_empty() => {
+                self.blame(format!("range {}: no other voter can lead", range.id));
+            }
+            StoreIntent::Decommissioning if replica.role == Role::Voter => self.place(range, replica, bytes),
+            _ => {}
+        }
+    }
+
+    /// Finds a store for a replica.
+    fn place(&mut self, range: &Descriptor, replica: Replica, bytes: u64) {
+        let scores = destinations_beside(range, replica, &self.given, self.view);
+        let fits = |score: &&Score| self.has_room_for(score.store, bytes);
+        let Some(to) = scores.iter().find(fits).map(|best| best.store) else {
+            return self.blame(format!("range {}: no store can take its replica", range.id));
+        };
+        *self.given.entry(to).or_default() += 1;
+        *self.given_bytes.entry(to).or_default() += bytes;
+        let destination = self.view.state.stores.get(&to);
+        let shares = destination.is_some_and(|to| neighbours(range, Some(replica), to, self.view) > 0);
+        self.departure.shared_zones += usize::from(shares);
+        let range = range.id;
+        self.departure.moves.push(Move { range, to, bytes });
+    }
+
+    /// Whether a store has room for one more range beside those that it was given already.
+    fn has_room_for(&self, store: StoreId, bytes: u64) -> bool {
+        let Some(report) = self.view.reports.store(store) else {
+            return false;
+        };
+        let spare = report.capacity.total / 20;
+        let given = self.given_bytes.get(&store).copied().unwrap_or(0);
+        report.capacity.total == 0
+            || report.capacity.available > spare.saturating_add(given.saturating_add(bytes))
+    }
+
+    fn blame(&mut self, problem: String) {
+        if self.departure.problems.len() < MAX_TOLD {
+            self.departure.problems.push(problem);
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn end(mut self) -> Departure {
+        if self.untold > 0 {
+            self.departure.problems.push(format!("and {} more", self.untold));
+        }
+        self.departure
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use holdfast_common::ids::StoreId;
 use holdfast_common::range::{Descriptor, Role};
 
-use super::placing::{as_f64, destinations, heirs, leaderships, sort};
+use super::placing::{as_f64, destinations_beside, heirs, leaderships, sort};
 use super::{Idea, MAX_IDEAS, Scheduler, Score};
 use crate::operator::Kind;
 use crate::settings::Settings;
@@ -39,11 +39,7 @@ impl Scheduler for Evacuate {
         if drained.is_empty() && emptied.is_empty() {
             return Vec::new();
         }
-        let free = view
-            .state
-            .map
-            .iter()
-            .filter(|range| !view.is_busy(range.id) && !range.is_joint());
+        let idle = view.idle_ranges();
         let mut chosen = Chosen {
             leads: leaderships(view),
             moves: BTreeMap::new(),
@@ -57,7 +53,7 @@ impl Scheduler for Evacuate {
                 drained.find_map(|store| hand_over(range, store, &mut chosen, view))
             })
         };
-        free.filter_map(idea).take(MAX_IDEAS).collect()
+        idle.filter_map(idea).take(MAX_IDEAS).collect()
     }
 }
 
@@ -83,11 +79,7 @@ fn move_away(range: &Descriptor, store: &Store, chosen: &mut Chosen, view: &View
             scores: Vec::new(),
         });
     }
-    let mut scores = destinations(range, Some(replica), view);
-    for score in &mut scores {
-        score.score += as_f64(chosen.moves.get(&score.store).copied().unwrap_or(0));
-    }
-    sort(&mut scores);
+    let scores = destinations_beside(range, replica, &chosen.moves, view);
     let to = scores.first().map(|best| best.store);
     if let Some(to) = to {
         *chosen.moves.entry(to).or_default() += 1;

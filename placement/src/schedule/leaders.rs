@@ -40,12 +40,8 @@ impl Scheduler for BalanceLeaders {
             counts.entry(*store).or_default();
         }
         let mut led: BTreeMap<StoreId, Vec<&Descriptor>> = BTreeMap::new();
-        let free = view
-            .state
-            .map
-            .iter()
-            .filter(|range| !view.is_busy(range.id) && !range.is_joint());
-        for range in free {
+        let idle = view.idle_ranges();
+        for range in idle {
             if let Some(leader) = view.leader(range.id) {
                 led.entry(leader.store).or_default().push(range);
             }

@@ -73,3 +73,6 @@ pub fn all() -> Vec<Box<dyn Scheduler>> {
         Box::new(BalanceLeaders),
     ]
 }
+
+#[cfg(test)]
+mod motion_test;

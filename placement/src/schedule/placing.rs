@@ -37,6 +37,21 @@ pub(super) fn destinations(range: &Descriptor, leaving: Option<Replica>, view: &
     scores
 }
 
+/// As [`destinations`], with the replicas that each store was `given` at this look counted, or all would go to the same one.
+pub(super) fn destinations_beside(
+    range: &Descriptor,
+    leaving: Replica,
+    given: &BTreeMap<StoreId, usize>,
+    view: &View<'_>,
+) -> Vec<Score> {
+    let mut scores = destinations(range, Some(leaving), view);
+    for score in &mut scores {
+        score.score += as_f64(given.get(&score.store).copied().unwrap_or(0));
+    }
+    sort(&mut scores);
+    scores
+}
+
 /// How many other replicas of the range are in a store's zone; one that leaves does not count.
 pub(super) fn neighbours(
     range: &Descriptor,

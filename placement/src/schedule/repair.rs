@@ -22,12 +22,8 @@ impl Scheduler for Repair {
     }
 
     fn propose(&self, view: &View<'_>) -> Vec<Idea> {
-        let free = view
-            .state
-            .map
-            .iter()
-            .filter(|range| !view.is_busy(range.id) && !range.is_joint());
-        let mut ideas: Vec<(Urgency, Idea)> = free
+        let idle = view.idle_ranges();
+        let mut ideas: Vec<(Urgency, Idea)> = idle
             .filter_map(|range| examine(range, view))
             .take(16 * MAX_IDEAS)
             .collect();

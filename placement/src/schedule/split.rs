@@ -20,12 +20,8 @@ impl Scheduler for SplitBySize {
 
     fn propose(&self, view: &View<'_>) -> Vec<Idea> {
         let limit = view.state.settings.split_bytes;
-        let free = view
-            .state
-            .map
-            .iter()
-            .filter(|range| !view.is_busy(range.id) && !range.is_joint());
-        let led = free.filter(|range| view.leader(range.id).is_some());
+        let idle = view.idle_ranges();
+        let led = idle.filter(|range| view.leader(range.id).is_some());
         let sized = led.filter_map(|range| Some((range, view.reports.leading(range.id)?.size_bytes)));
         let mut large: Vec<_> = sized.filter(|(_, size)| *size > limit).collect();
         large.sort_by_key(|(range, size)| (std::cmp::Reverse(*size), range.id));

@@ -1,13 +1,15 @@
+//! The schedulers that move replicas and leaderships, on a cluster whose stores obey at once.
+
 use std::collections::BTreeMap;
 
 use holdfast_common::ids::StoreId;
 use holdfast_common::key::Key;
-use holdfast_common::range::Role;
+use holdfast_common::range::{Descriptor, Role};
 
-use super::*;
+use super::departure::{Departure, departure};
+use super::{Balance, BalanceLeaders, Evacuate, Idea, Repair, Scheduler};
 use crate::command::{Command, Outcome};
-use crate::operator::Status;
-use crate::schedule::{BalanceLeaders, Evacuate, Repair};
+use crate::operator::{Kind, Status};
 use crate::state::StoreIntent;
 use crate::world::{World, register};
 
@@ -147,14 +149,36 @@ fn a_decommissioned_store_is_emptied_and_can_be_removed_only_then() {
 }
 
 #[test]
-fn without_a_store_to_go_to_a_replica_stays_and_that_is_said() {
+fn of_a_range_with_a_voter_too_many_the_one_that_leaves_simply_goes() {
     let mut world = cluster(&["a", "a", "a"], 1, &[]);
-    world.state.settings.replication_factor = 3;
     assert!(retire(&mut world, 3, StoreIntent::Decommissioning));
-    // Two stores stay, so two voters are wanted, and one too many may go; with three wanted none may.
+    // Two stores stay, so two voters are wanted.
     let idea = Evacuate.propose(&world.view()).remove(0);
     assert!(
         matches!(idea.change, Some(Kind::RemoveReplica { .. })),
         "{idea:?}"
     );
+}
+
+fn departure_of(world: &World, store: u64, intent: StoreIntent) -> Departure {
+    departure(&world.state.stores[&StoreId(store)], intent, &world.view())
+}
+
+#[test]
+fn a_departure_names_every_move_or_what_is_in_the_way() {
+    let world = cluster(&["a", "a", "a"], 4, &[]);
+    let stuck = departure_of(&world, 3, StoreIntent::Decommissioning);
+    // Too few stores, and four ranges with nowhere to go.
+    assert_eq!((stuck.moves.len(), stuck.problems.len()), (0, 5), "{stuck:?}");
+
+    let world = cluster(&["a", "a", "a"], 4, &["a", "a"]);
+    let free = departure_of(&world, 3, StoreIntent::Decommissioning);
+    assert_eq!(free.problems, Vec::<String>::new());
+    assert_eq!((free.ranges, free.moves.len(), free.shared_zones), (4, 4, 4));
+    let to = |store| free.moves.iter().filter(|way| way.to == StoreId(store)).count();
+    assert_eq!((to(4), to(5)), (2, 2), "what was given already counts");
+
+    let drained = departure_of(&world, 1, StoreIntent::Draining);
+    assert_eq!((drained.leaders, drained.moves.len()), (4, 0));
+    assert_eq!(drained.problems, Vec::<String>::new());
 }
