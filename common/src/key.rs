@@ -191,6 +191,15 @@ impl Span {
             },
         ))
     }
+
+    /// Both spans as one, if `right` begins where this one ends.
+    pub fn join(&self, right: &Span) -> Option<Span> {
+        let touch = !self.end.is_empty() && self.end == right.start;
+        touch.then(|| Span {
+            start: self.start.clone(),
+            end: right.end.clone(),
+        })
+    }
 }
 
 impl fmt::Debug for Span {

@@ -55,6 +55,7 @@ enum Wish {
     Split(u8),
     Move(Index, u64),
     Lead(Index),
+    Merge,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -63,6 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
         any::<u8>().prop_map(Wish::Split),
         (any::<Index>(), store.clone()).prop_map(|(from, to)| Wish::Move(from, to)),
         any::<Index>().prop_map(Wish::Lead),
+        Just(Wish::Merge),
     ];
     prop_oneof![
         8 => (0..20_u8).prop_map(Event::Look),
@@ -170,6 +172,11 @@ impl Chaos {
             Wish::Lead(to) => Kind::TransferLeader {
                 to: replicas[to.index(replicas.len())].store,
             },
+            Wish::Merge => {
+                let left = ranges.iter().find(|left| left.span.join(&range.span).is_some());
+                let Some(left) = left else { return };
+                Kind::Merge { into: left.id }
+            }
         };
         // What makes no sense is refused.
         let _ = self.world.start(range.id.0, kind);

@@ -1,6 +1,7 @@
 //! What is put right without a plan: small, stateless repairs of what crashes and lost messages leave behind. Pure.
 //!
-//! - A replica that is in no configuration of its range any more, and in no plan, is destroyed.
+//! - A replica that is in no configuration of its range any more, and in no plan, is destroyed. So is one whose range was
+//!   merged away, unless another of its store ends where it begins: that one may still have to take it over.
 //! - A member of a range that does not exist on its store (its split came by snapshot, its store missed the step that
 //!   creates it) is created, empty.
 //! - A joint configuration whose change has no operator any more is completed.
@@ -14,6 +15,7 @@ use holdfast_common::proto::placement::{ReplicaReport, Step, VoterChange};
 use holdfast_common::range::{Descriptor, Role};
 
 use crate::operator::action::{change_voters, voters};
+use crate::reports::StoreReport;
 use crate::view::{Health, Millis, View};
 
 /// Time that something must look wrong before it is put right: reports of different stores are not of one moment.
@@ -45,7 +47,7 @@ impl Corrections {
             let orphans = report
                 .replicas
                 .values()
-                .filter(|replica| is_orphan(replica, view));
+                .filter(|replica| is_orphan(replica, report, view));
             found.extend(orphans.map(|orphan| (Wrong::Orphan(orphan.replica), store, destroy(orphan))));
         }
         for range in view.state.map.iter() {
@@ -72,13 +74,31 @@ impl Corrections {
 
 /// Whether a replica belongs nowhere: its range went on without it, and no plan can make it a member. Ids are never
 /// reused, so what was a member once and is none now never will be; what never was can only become one by a plan.
-fn is_orphan(report: &ReplicaReport, view: &View<'_>) -> bool {
+fn is_orphan(report: &ReplicaReport, store: &StoreReport, view: &View<'_>) -> bool {
     let Some(range) = view.state.map.get(report.descriptor.id) else {
-        return false;
+        return was_merged_away(report, store, view);
     };
     range.replica(report.replica).is_none()
         && range.epoch.membership > report.descriptor.epoch.membership
         && view.state.is_out_of_plans(report.replica)
+}
+
+/// Whether a range that the map does not have any more is one whose keys belong to another now: bounds versions grow along
+/// the life of a key, so whoever holds its first key under a larger one came later.
+fn was_merged_away(report: &ReplicaReport, store: &StoreReport, view: &View<'_>) -> bool {
+    let dead = &report.descriptor;
+    if !view.state.is_out_of_plans(report.replica) {
+        return false;
+    }
+    if dead.voters().next().is_none() {
+        // It waits for a first snapshot that nobody will send: only for ranges of the map are replicas created.
+        return true;
+    }
+    let (start, version) = (dead.span.start(), dead.epoch.bounds);
+    let holder = view.state.map.at(start);
+    let mut others = store.replicas.values();
+    holder.is_some_and(|holder| holder.epoch.bounds > version)
+        && !others.any(|other| !start.is_empty() && other.descriptor.span.end() == start)
 }
 
 fn destroy(orphan: &ReplicaReport) -> Step {

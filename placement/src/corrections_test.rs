@@ -1,4 +1,5 @@
 use holdfast_common::ids::OperatorId;
+use holdfast_common::key::Key;
 
 use super::*;
 use crate::command::Command;
@@ -90,7 +91,8 @@ fn a_replica_newer_than_the_map_is_left_alone() {
         leading: None,
         ..report
     };
-    assert!(!is_orphan(&stranger, &world.view()));
+    let store = world.reports.store(StoreId(4)).unwrap();
+    assert!(!is_orphan(&stranger, store, &world.view()));
 }
 
 #[test]
@@ -137,4 +139,70 @@ fn a_change_left_half_done_is_completed_by_a_leader_that_stays() {
         },
     };
     assert_eq!(due(&mut world, 2), [complete]);
+}
+
+#[test]
+fn what_is_left_of_a_range_that_was_merged_away_is_destroyed() {
+    let mut world = three();
+    let at = Some(Key::new("m").unwrap());
+    world.start(1, Kind::Split { at }).unwrap();
+    world.run();
+    let (left, right) = (RangeId(1), RangeId(5));
+    let of = |range: RangeId, world: &World| {
+        let replicas = world.state.map.get(range).unwrap().replicas.clone();
+        let on_third = replicas
+            .iter()
+            .find(|replica| replica.store == StoreId(3))
+            .unwrap()
+            .id;
+        let report = world.stores.report(on_third, range);
+        ReplicaReport {
+            leading: None,
+            ..report
+        }
+    };
+    let before = [of(left, &world), of(right, &world)];
+    world.start(5, Kind::Merge { into: left }).unwrap();
+    world.run();
+    assert!(world.state.map.get(right).is_none());
+
+    // Store 3 has yet to apply the merge: its replica of the left range needs what it has of the right one.
+    world.stores.behind.insert(StoreId(3), before.to_vec());
+    assert_eq!(due(&mut world, 3), []);
+    // Its replica of the left range has had a snapshot of the merged range instead.
+    world.stores.behind.insert(StoreId(3), before[1..].to_vec());
+    world.heartbeats();
+    let destroy = Step::DestroyReplica {
+        range: right,
+        replica: before[1].replica,
+    };
+    assert_eq!(due(&mut world, 3), [destroy]);
+}
+
+#[test]
+fn a_replica_created_too_late_for_its_range_is_destroyed() {
+    let mut world = three();
+    let at = Some(Key::new("m").unwrap());
+    world.start(1, Kind::Split { at }).unwrap();
+    world.run();
+    let id = world
+        .start(
+            5,
+            Kind::MoveReplica {
+                from: StoreId(2),
+                to: StoreId(4),
+            },
+        )
+        .unwrap();
+    let now_ms = world.now;
+    let status = Status::Cancelled("by hand".into());
+    world.apply(Command::End { id, status, now_ms });
+    world.start(5, Kind::Merge { into: RangeId(1) }).unwrap();
+    world.run();
+    let (range, replica) = (RangeId(5), ReplicaId(9));
+    world
+        .stores
+        .obey(StoreId(4), Step::CreateReplica { range, replica });
+    world.heartbeats();
+    assert_eq!(due(&mut world, 4), [Step::DestroyReplica { range, replica }]);
 }

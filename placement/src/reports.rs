@@ -11,11 +11,16 @@ use holdfast_common::proto::placement::{Capacity, Heartbeat, Leading, PeerProgre
 
 use crate::view::Millis;
 
+/// Ranges that may have gone before what was remembered of them is forgotten.
+const SPARE_BOUNDS: usize = 256;
+
 /// The last word of every store.
 #[derive(Debug, Default)]
 pub struct Reports {
     stores: BTreeMap<StoreId, StoreReport>,
     leaders: HashMap<RangeId, Leader>,
+    /// The bounds version that a range's leader last reported, and when it was first heard.
+    bounds: HashMap<RangeId, (u64, Millis)>,
 }
 
 /// The last word of one store.
@@ -96,6 +101,11 @@ impl Reports {
         for report in &heartbeat.replicas {
             let claim = claims.entry(report.descriptor.id).or_default();
             if report.leading.is_some() {
+                let version = report.descriptor.epoch.bounds;
+                let known = self.bounds.entry(report.descriptor.id).or_insert((version, now));
+                if known.0 != version {
+                    *known = (version, now);
+                }
                 *claim = Some(Leader {
                     store: heartbeat.store,
                     replica: report.replica,
@@ -107,6 +117,10 @@ impl Reports {
             accepted
                 .leaders
                 .extend(self.elect(range, heartbeat.store, claim).then_some(range));
+        }
+        if self.bounds.len() > 2 * self.leaders.len() + SPARE_BOUNDS {
+            let leaders = &self.leaders;
+            self.bounds.retain(|range, _| leaders.contains_key(range));
         }
         accepted
     }
@@ -187,6 +201,11 @@ impl Reports {
     pub fn leading(&self, range: RangeId) -> Option<&Leading> {
         let leader = self.leader(range)?;
         self.replica(leader.store, leader.replica)?.leading.as_ref()
+    }
+
+    /// The bounds version of a range by its leader's word, and since when this member has known it.
+    pub fn bounds(&self, range: RangeId) -> Option<(u64, Millis)> {
+        self.bounds.get(&range).copied()
     }
 
     /// How far a replica is behind, by its leader's word.

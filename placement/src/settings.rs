@@ -11,6 +11,12 @@ pub struct Settings {
     pub replication_factor: u8,
     /// Size past which a range is split, at least 1 MiB.
     pub split_bytes: u64,
+    /// Size below which a range is merged with a neighbour, if both together stay below half of `split_bytes`; 0 to never.
+    pub merge_bytes: u64,
+    /// Requests a second that two ranges may have together and still be merged.
+    pub merge_ops_per_second: u64,
+    /// Time that the bounds of both must have been what they are.
+    pub merge_after_ms: u64,
     /// Time between a store's heartbeats, 100 ms to 60 s.
     pub heartbeat_interval_ms: u64,
     /// Silence after which a store is suspected: no leadership is given to it.
@@ -35,6 +41,8 @@ pub struct Schedulers {
     pub repair: bool,
     /// Splits ranges that have grown too large.
     pub split: bool,
+    /// Merges small, cold neighbours.
+    pub merge: bool,
     /// Spreads replicas over the stores.
     pub balance: bool,
     /// Spreads leaderships over the stores.
@@ -46,6 +54,9 @@ impl Default for Settings {
         Self {
             replication_factor: 3,
             split_bytes: 96 << 20,
+            merge_bytes: 16 << 20,
+            merge_ops_per_second: 2,
+            merge_after_ms: 600_000,
             heartbeat_interval_ms: 1_000,
             store_suspect_after_ms: 5_000,
             store_down_after_ms: 30_000,
@@ -55,6 +66,7 @@ impl Default for Settings {
             schedulers: Schedulers {
                 repair: true,
                 split: true,
+                merge: true,
                 balance: true,
                 balance_leaders: true,
             },
@@ -116,6 +128,16 @@ impl Settings {
             (1 << 20..=1 << 40).contains(&self.split_bytes),
             "split_bytes",
             "1 MiB to 1 TiB",
+        )?;
+        check(
+            self.merge_bytes <= self.split_bytes / 4,
+            "merge_bytes",
+            "at most a quarter of split_bytes",
+        )?;
+        check(
+            self.merge_after_ms <= MAX_TIME_MS,
+            "merge_after_ms",
+            "at most 30 days",
         )?;
         check(
             (100..=60_000).contains(&self.heartbeat_interval_ms),

@@ -176,7 +176,9 @@ impl State {
             check(format!("member directory {}", member.directory))?;
         }
         for operator in self.operators.running() {
-            check(format!("range {} under operators", operator.range()))?;
+            for range in operator.ranges() {
+                check(format!("range {range} under operators"))?;
+            }
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ impl<'a> View<'a> {
             self.state
                 .operators
                 .running()
-                .map(|operator| operator.range())
+                .flat_map(Operator::ranges)
                 .collect()
         };
         self.busy.get_or_init(running).contains(&range)

@@ -19,13 +19,13 @@ use holdfast_common::raft::types::{self, Entry, LogId, Payload, StoredMembership
 use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 use holdfast_common::revision::Revision;
 use holdfast_store::apply::{BIRTH_INDEX, ChildSeed};
-use holdfast_store::command::{Write, encode_writes};
+use holdfast_store::command::{Absorb, Write, encode_writes};
 use holdfast_store::engine::{Batch, Engine, Options};
 use holdfast_store::keys::{self, RecordKey};
 use holdfast_store::machine::{RangeHost, RangeMachine, birth_log_id};
 use holdfast_store::row;
 use holdfast_store::sessions::Sessions;
-use holdfast_store::state::{Identity, RangeState};
+use holdfast_store::state::{Identity, Merge, RangeState};
 use openraft::storage::RaftStateMachine;
 
 struct Alone;
@@ -35,6 +35,10 @@ impl RangeHost for Alone {
         Box::pin(async { Ok(()) })
     }
     fn after_split(&self, _: ChildSeed) {}
+    fn take_over<'a>(&'a self, _: &'a Absorb) -> BoxFuture<'a, std::io::Result<RangeState>> {
+        Box::pin(async { Err(std::io::Error::other("it has no neighbour")) })
+    }
+    fn taken_over(&self, _: RangeId) {}
     fn buried(&self, _: ReplicaId) -> bool {
         false
     }
@@ -189,6 +193,7 @@ fn create(engine: &Engine, identity: Identity) {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        merge: Merge::No,
     };
     let mut batch = Batch::with_capacity(1);
     let key = Bytes::copy_from_slice(&keys::range_row(identity.range));

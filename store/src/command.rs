@@ -10,6 +10,8 @@
 //!                 | condition 3: revision u64; 4: value (u32 + bytes) | mutation 1: ttl u64, value (u32 + bytes)
 //! kind 2, split:  bounds u64 | at (u16 + bytes) | right u64 | right size u64 | right keys u64
 //!                 | count u16 | count × (store u64, replica u64)
+//! kind 3, freeze; 4, thaw; 5, yield:  bounds u64
+//! kind 6, absorb: bounds u64 | membership u64 | source u64 | frozen u64
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -25,6 +27,10 @@ use crate::damage::Damage;
 const VERSION: u8 = 1;
 const KIND_WRITES: u8 = 1;
 const KIND_SPLIT: u8 = 2;
+const KIND_FREEZE: u8 = 3;
+const KIND_THAW: u8 = 4;
+const KIND_YIELD: u8 = 5;
+const KIND_ABSORB: u8 = 6;
 const HEADER_BYTES: usize = 14;
 const WRITE_OVERHEAD_BYTES: usize = 28;
 
@@ -40,6 +46,36 @@ pub enum Command {
     },
     /// Cut the range in two.
     Split(Split),
+    /// Serve nothing from here on, so that the left neighbour can take over.
+    Freeze {
+        /// The bounds version that this starts from; another one refuses it, here and in the two that follow.
+        bounds: u64,
+    },
+    /// Serve again.
+    Thaw {
+        /// That of the freeze.
+        bounds: u64,
+    },
+    /// Give the range up for good.
+    Yield {
+        /// That of the freeze.
+        bounds: u64,
+    },
+    /// Take over the right neighbour.
+    Absorb(Absorb),
+}
+
+/// Whom a range takes over, and under which conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absorb {
+    /// The range's own bounds version when it was asked; another one refuses.
+    pub bounds: u64,
+    /// Its membership version when its stores were compared with the source's; another one refuses.
+    pub membership: u64,
+    /// The right neighbour, which has yielded.
+    pub source: RangeId,
+    /// The entry of the source's log that froze it: nothing behind it counts.
+    pub frozen: u64,
 }
 
 /// One write of a session: [`WriteRequest`] without its target, which was checked when it was admitted. Apply checks the
@@ -181,6 +217,10 @@ impl Command {
         match self {
             Self::Writes { stamp, writes } => encode_writes(*stamp, writes.iter()),
             Self::Split(split) => split.encode(),
+            Self::Freeze { bounds } => encode_numbers(KIND_FREEZE, &[*bounds]),
+            Self::Thaw { bounds } => encode_numbers(KIND_THAW, &[*bounds]),
+            Self::Yield { bounds } => encode_numbers(KIND_YIELD, &[*bounds]),
+            Self::Absorb(absorb) => absorb.encode(),
         }
     }
 
@@ -194,6 +234,16 @@ impl Command {
         let command = match reader.u8()? {
             KIND_WRITES => read_writes(&mut reader)?,
             KIND_SPLIT => Self::Split(Split::read(&mut reader)?),
+            KIND_FREEZE => Self::Freeze {
+                bounds: reader.u64()?,
+            },
+            KIND_THAW => Self::Thaw {
+                bounds: reader.u64()?,
+            },
+            KIND_YIELD => Self::Yield {
+                bounds: reader.u64()?,
+            },
+            KIND_ABSORB => Self::Absorb(Absorb::read(&mut reader)?),
             other => return Err(reader.damage(format!("kind {other}"))),
         };
         reader.end()?;
@@ -268,6 +318,33 @@ impl Split {
             right_keys,
         })
     }
+}
+
+impl Absorb {
+    fn encode(&self) -> Bytes {
+        let numbers = [self.bounds, self.membership, self.source.0, self.frozen];
+        encode_numbers(KIND_ABSORB, &numbers)
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, Damage> {
+        Ok(Self {
+            bounds: reader.u64()?,
+            membership: reader.u64()?,
+            source: RangeId(reader.u64()?),
+            frozen: reader.u64()?,
+        })
+    }
+}
+
+/// A command that consists of numbers.
+fn encode_numbers(kind: u8, numbers: &[u64]) -> Bytes {
+    let mut buffer = BytesMut::with_capacity(2 + 8 * numbers.len());
+    buffer.put_u8(VERSION);
+    buffer.put_u8(kind);
+    for number in numbers {
+        buffer.put_u64_le(*number);
+    }
+    buffer.freeze()
 }
 
 fn read_key(reader: &mut Reader) -> Result<Key, Damage> {

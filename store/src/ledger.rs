@@ -1,10 +1,11 @@
-//! The store's own durable records about its replicas: who is buried here, and who is being destroyed. They live in the
-//! log's database, which syncs what it is given.
+//! The store's own durable records about its replicas: who is buried here, who is being destroyed, and who is being taken over
+//! by its left neighbour. They live in the log's database, which syncs what it is given.
 //!
 //! | key | value |
 //! |---|---|
 //! | `tombstone/` replica id (8 bytes, big endian) | version u8 = 1, range u64 |
 //! | `destroying/` range id, replica id (8 + 8 bytes, big endian) | version u8 = 1, held a span u8, start and end (u16 + bytes) |
+//! | `takeover/` range id, replica id (8 + 8 bytes, big endian) | version u8 = 1 |
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -21,6 +22,7 @@ use crate::damage::Damage;
 
 const TOMBSTONE: &[u8] = b"tombstone/";
 const DESTROYING: &[u8] = b"destroying/";
+const TAKEOVER: &[u8] = b"takeover/";
 const VERSION: u8 = 1;
 
 /// Why a record can't be written or read.
@@ -57,6 +59,7 @@ struct Inner {
 struct Known {
     buried: HashSet<ReplicaId>,
     destroying: BTreeMap<(RangeId, ReplicaId), Option<Span>>,
+    taken_over: BTreeMap<ReplicaId, RangeId>,
 }
 
 impl Ledger {
@@ -73,6 +76,12 @@ impl Ledger {
             let (range, replica) = (RangeId(read_id(&mut reader)?), ReplicaId(read_id(&mut reader)?));
             reader.end()?;
             known.destroying.insert((range, replica), read_span(value)?);
+        }
+        for (key, _) in log.local_scan(TAKEOVER)? {
+            let mut reader = Reader::new(key.slice(TAKEOVER.len()..), "intent to take over");
+            let (range, replica) = (RangeId(read_id(&mut reader)?), ReplicaId(read_id(&mut reader)?));
+            reader.end()?;
+            known.taken_over.insert(replica, range);
         }
         Ok(Self(Arc::new(Inner {
             log,
@@ -102,6 +111,33 @@ impl Ledger {
             .iter()
             .map(|((range, replica), span)| (*range, *replica, span.clone()))
             .collect()
+    }
+
+    /// Whether this replica's range is being taken over here: its group has ended.
+    pub fn is_taken_over(&self, replica: ReplicaId) -> bool {
+        self.0.known.read().taken_over.contains_key(&replica)
+    }
+
+    /// Replicas whose takeover was begun, and not finished.
+    pub fn takeovers(&self) -> Vec<(RangeId, ReplicaId)> {
+        let known = self.0.known.read();
+        let begun = known.taken_over.iter();
+        begun.map(|(replica, range)| (*range, *replica)).collect()
+    }
+
+    /// Records that the rows of this replica are about to become its left neighbour's; durable on return.
+    pub(crate) async fn begin_takeover(&self, range: RangeId, replica: ReplicaId) -> Result<(), Error> {
+        self.0.known.write().taken_over.insert(replica, range);
+        let intent = LocalWrite::Put(takeover_key(range, replica), Bytes::from_static(&[VERSION]));
+        Ok(self.0.log.local_commit(vec![intent]).await?)
+    }
+
+    /// Drops that record: the replica is buried, or was not taken over after all; durable on return.
+    pub(crate) async fn end_takeover(&self, range: RangeId, replica: ReplicaId) -> Result<(), Error> {
+        let key = takeover_key(range, replica);
+        self.0.log.local_commit(vec![LocalWrite::Delete(key)]).await?;
+        self.0.known.write().taken_over.remove(&replica);
+        Ok(())
     }
 
     /// Buries a replica and records that its rows and log are to go; durable on return.
@@ -150,7 +186,15 @@ fn tombstone_key(replica: ReplicaId) -> Bytes {
 }
 
 fn destroying_key(range: RangeId, replica: ReplicaId) -> Bytes {
-    [DESTROYING, &range.0.to_be_bytes(), &replica.0.to_be_bytes()]
+    key_of(DESTROYING, range, replica)
+}
+
+fn takeover_key(range: RangeId, replica: ReplicaId) -> Bytes {
+    key_of(TAKEOVER, range, replica)
+}
+
+fn key_of(prefix: &[u8], range: RangeId, replica: ReplicaId) -> Bytes {
+    [prefix, &range.0.to_be_bytes(), &replica.0.to_be_bytes()]
         .concat()
         .into()
 }

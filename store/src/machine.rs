@@ -12,14 +12,15 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
+use holdfast_common::raft::log::GroupLog;
 use holdfast_common::raft::types::{
     self, LogId, Membership, Payload, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig,
 };
 use holdfast_common::range::Descriptor;
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::storage::{EntryResponder, RaftLogReader, RaftStateMachine};
 
 use crate::apply::{self, BIRTH_INDEX, ChildSeed, Effect, split_outcomes_row};
-use crate::command::Command;
+use crate::command::{Absorb, Command};
 use crate::damage::Damage;
 use crate::engine::{Batch, Engine, Replacement, View};
 use crate::keys;
@@ -37,6 +38,13 @@ pub trait RangeHost: Send + Sync + 'static {
 
     /// Called when the child's rows are visible: starts it. Must not block.
     fn after_split(&self, child: ChildSeed);
+
+    /// Called before a neighbour is taken over: ends its replica on this store, and tells what it was when it froze. When
+    /// this returns no Raft task of it is left, and its state is durable.
+    fn take_over<'a>(&'a self, absorb: &'a Absorb) -> BoxFuture<'a, io::Result<RangeState>>;
+
+    /// Called when the neighbour's rows are this range's: buries its replica. Must not block.
+    fn taken_over(&self, source: RangeId);
 
     /// Whether this replica was destroyed on this store and must never come back.
     fn buried(&self, replica: ReplicaId) -> bool;
@@ -182,8 +190,54 @@ impl RangeMachine {
         match effects.next() {
             None => self.finish(log_id, applied.rows)?,
             Some(Effect::Split(child)) => self.split(log_id, applied.rows, *child).await?,
+            Some(Effect::Absorb(absorb)) => self.absorb(log_id, &absorb).await?,
+        }
+        if matches!(applied.answer, apply::Answer::Merge(Ok(()))) {
+            self.host.changed(self.identity.range);
         }
         Ok(applied.answer)
+    }
+
+    /// The neighbour's end and this range's new bounds go into one batch. The records stay where they are.
+    async fn absorb(&mut self, log_id: LogId, absorb: &Absorb) -> io::Result<()> {
+        let source = self.host.take_over(absorb).await?;
+        let state = self.state.as_mut().ok_or_else(|| uninitialised(self.identity))?;
+        let applied = apply::merge::absorb(state, log_id.index, &source).ok_or_else(|| {
+            let (left, right) = (&state.descriptor.span, &source.descriptor.span);
+            io::Error::other(format!(
+                "range {} {left} can't take over range {} {right}: they do not touch",
+                self.identity.range, absorb.source
+            ))
+        })?;
+        self.finish(log_id, applied.rows)?;
+        self.host.taken_over(absorb.source);
+        Ok(())
+    }
+
+    /// Applies the log up to the entry at `last` without its group, which has ended.
+    pub(crate) async fn replay(&mut self, log: &mut GroupLog, last: u64) -> io::Result<()> {
+        loop {
+            let next = self.applied.map_or(0, |applied| applied.index + 1);
+            if next > last {
+                return Ok(());
+            }
+            let entries = log.limited_get_log_entries(next, last + 1).await?;
+            if entries.first().is_none_or(|entry| entry.log_id.index != next) {
+                return Err(io::Error::other(format!(
+                    "the log of range {} lacks entry {next}, needed to reach entry {last}",
+                    self.identity.range
+                )));
+            }
+            for entry in entries {
+                self.engine.admit().await;
+                self.apply_entry((entry, None)).await?;
+            }
+        }
+    }
+
+    /// What the replica was, once it is done with.
+    pub(crate) fn into_state(self) -> Option<RangeState> {
+        self.state
     }
 
     fn apply_membership(&mut self, log_id: LogId, membership: Membership) -> io::Result<()> {
@@ -318,6 +372,7 @@ fn view_of(state: &RangeState, applied: Option<LogId>) -> RangeView {
         last_revision: state.last_revision,
         size_bytes: state.size_bytes,
         keys: state.keys,
+        merge: state.merge,
     }
 }
 
@@ -334,6 +389,7 @@ fn refresh(view: &mut RangeView, state: &RangeState, applied: LogId) {
     view.last_revision = state.last_revision;
     view.size_bytes = state.size_bytes;
     view.keys = state.keys;
+    view.merge = state.merge;
 }
 
 fn uninitialised(identity: Identity) -> io::Error {

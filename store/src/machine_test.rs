@@ -16,12 +16,14 @@ use super::*;
 use crate::command::{Split, Write};
 use crate::engine::Options;
 use crate::sessions::Sessions;
+use crate::state::Merge;
 
 /// A store with nothing but an engine, that writes down what it is told.
 #[derive(Default)]
 struct Store {
     buried: HashSet<ReplicaId>,
     overlapping: Mutex<Option<RangeId>>,
+    neighbour: Mutex<Option<RangeState>>,
     events: Mutex<Vec<String>>,
 }
 
@@ -37,6 +39,17 @@ impl RangeHost for Store {
         self.events
             .lock()
             .push(format!("after split {}", child.descriptor.id));
+    }
+
+    fn take_over<'a>(&'a self, absorb: &'a Absorb) -> BoxFuture<'a, io::Result<RangeState>> {
+        let event = format!("take over {} as of {}", absorb.source, absorb.frozen);
+        self.events.lock().push(event);
+        let neighbour = self.neighbour.lock().take();
+        Box::pin(async { neighbour.ok_or_else(|| io::Error::other("there is none")) })
+    }
+
+    fn taken_over(&self, source: RangeId) {
+        self.events.lock().push(format!("taken over {source}"));
     }
 
     fn buried(&self, replica: ReplicaId) -> bool {
@@ -97,6 +110,7 @@ fn born(identity: Identity) -> RangeState {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        merge: Merge::No,
     }
 }
 

@@ -71,6 +71,8 @@ const OUTCOMES: [&str; 4] = ["ok", "redirected", "refused", "unknown"];
 const PATHS: [&str; 3] = ["lease", "read_index", "stale"];
 const PROPOSALS: [&str; 3] = ["applied", "refused", "unknown"];
 const STATES: [&str; 5] = ["leader", "follower", "learner", "no_leader", "hibernating"];
+/// What became of a merge.
+const MERGES: [&str; 2] = ["absorbed", "thawed"];
 const SPLITS: [&str; 2] = ["driver", "alone"];
 
 struct Handles {
@@ -84,6 +86,7 @@ struct Handles {
     leaderships: [Counter; 2],
     capacity: [Gauge; 3],
     splits: [Counter; 2],
+    merges: [Counter; 2],
     lag_max: Gauge,
 }
 
@@ -101,6 +104,7 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     capacity: ["total", "used", "available"]
         .map(|kind| gauge!("holdfast_store_capacity_bytes", "kind" => kind)),
     splits: SPLITS.map(|reason| counter!("holdfast_range_splits_total", "reason" => reason)),
+    merges: MERGES.map(|reason| counter!("holdfast_range_merges_total", "reason" => reason)),
     lag_max: gauge!("holdfast_raft_replication_lag_max_entries"),
 });
 
@@ -161,6 +165,16 @@ pub(crate) fn capacity(capacity: Capacity) {
     for (gauge, bytes) in HANDLES.capacity.iter().zip(bytes) {
         gauge.set(bytes as f64);
     }
+}
+
+/// A range led here took over its right neighbour.
+pub(crate) fn merged() {
+    HANDLES.merges[0].increment(1);
+}
+
+/// A range led here was frozen for a merge, and thawed.
+pub(crate) fn thawed() {
+    HANDLES.merges[1].increment(1);
 }
 
 /// A range led here was split: by the driver's order, or by the valve.

@@ -4,10 +4,11 @@
 //! Layout (integers little endian, `docs/disk-format.md`):
 //!
 //! ```text
-//! version u8 = 1 | replica u64 | applied: log id | last revision u64 | size u64 | keys u64
+//! version u8 = 2 | replica u64 | applied: log id | last revision u64 | size u64 | keys u64
 //! | bounds version u64 | start (u16 + bytes) | end (u16 + bytes)
 //! | membership's log id | configs u8 × (voters u16 × replica u64) | nodes u16 × (replica u64, store u64)
 //! | sessions u16 × (session u64, floor u64, since u64, used ms u64)
+//! | merge u8 (0 none, 1 frozen, 2 yielded), entry of the freeze u64
 //! log id: present u8 | term u64 | index u64
 //! ```
 
@@ -24,9 +25,9 @@ use holdfast_common::revision::Revision;
 use crate::codec::{Reader, put_short};
 use crate::damage::Damage;
 use crate::sessions::{self, Floor, Sessions};
-use crate::state::{Identity, RangeState};
+use crate::state::{Identity, Merge, RangeState};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "range row";
 
 /// A range row, decoded.
@@ -50,6 +51,8 @@ pub struct RangeRow {
     pub keys: u64,
     /// The sessions whose outcomes are remembered.
     pub floors: Vec<Floor>,
+    /// Whether the range is about to go into its left neighbour.
+    pub merge: Merge,
 }
 
 /// Encodes the row of a range that has applied `applied` and lives under `membership`.
@@ -63,6 +66,7 @@ pub fn encode(state: &RangeState, applied: Option<LogId>, membership: &StoredMem
         last_revision: state.last_revision,
         size_bytes: state.size_bytes,
         keys: state.keys,
+        merge: state.merge,
     };
     fields.encode(state.sessions.floors())
 }
@@ -77,6 +81,7 @@ struct Fields<'a> {
     last_revision: Revision,
     size_bytes: u64,
     keys: u64,
+    merge: Merge,
 }
 
 impl Fields<'_> {
@@ -95,6 +100,7 @@ impl Fields<'_> {
         put_short(&mut row, end);
         put_membership(&mut row, self.membership);
         sessions::put_floors(&mut row, floors);
+        put_merge(&mut row, self.merge);
         row.freeze()
     }
 }
@@ -114,6 +120,7 @@ impl RangeRow {
         let span = Span::new(start, end).map_err(|error| reader.damage(error.to_string()))?;
         let membership = read_membership(&mut reader)?;
         let floors = sessions::read_floors(&mut reader)?;
+        let merge = read_merge(&mut reader)?;
         reader.end()?;
         Ok(Self {
             replica,
@@ -125,6 +132,7 @@ impl RangeRow {
             size_bytes,
             keys,
             floors,
+            merge,
         })
     }
 
@@ -139,6 +147,7 @@ impl RangeRow {
             last_revision: self.last_revision,
             size_bytes: self.size_bytes,
             keys: self.keys,
+            merge: self.merge,
         };
         fields.encode(self.floors.iter().copied())
     }
@@ -170,6 +179,7 @@ impl RangeRow {
             size_bytes: self.size_bytes,
             keys: self.keys,
             sessions,
+            merge: self.merge,
         }
     }
 }
@@ -224,6 +234,25 @@ fn read_log_id(reader: &mut Reader) -> Result<Option<LogId>, Damage> {
         0 => Ok(None),
         1 => Ok(Some(LogId::new_term_index(term, index))),
         other => Err(reader.damage(format!("log id marked {other}"))),
+    }
+}
+
+fn put_merge(row: &mut BytesMut, merge: Merge) {
+    let (mark, entry) = match merge {
+        Merge::No => (0, 0),
+        Merge::Frozen { at } => (1, at),
+        Merge::Yielded { frozen } => (2, frozen),
+    };
+    row.put_u8(mark);
+    row.put_u64_le(entry);
+}
+
+fn read_merge(reader: &mut Reader) -> Result<Merge, Damage> {
+    match (reader.u8()?, reader.u64()?) {
+        (0, 0) => Ok(Merge::No),
+        (1, at) => Ok(Merge::Frozen { at }),
+        (2, frozen) => Ok(Merge::Yielded { frozen }),
+        (mark, entry) => Err(reader.damage(format!("merge marked {mark}, entry {entry}"))),
     }
 }
 

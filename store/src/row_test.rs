@@ -38,6 +38,7 @@ fn row() -> RangeRow {
             since: 3,
             used_ms: 4,
         }],
+        merge: Merge::No,
     }
 }
 
@@ -54,6 +55,10 @@ fn rows_read_back() {
         ..row()
     };
     assert_eq!(RangeRow::decode(first.encode()), Ok(first));
+    for merge in [Merge::Frozen { at: 8 }, Merge::Yielded { frozen: 9 }] {
+        let merging = RangeRow { merge, ..row() };
+        assert_eq!(RangeRow::decode(merging.encode()), Ok(merging));
+    }
 }
 
 #[test]
@@ -76,7 +81,7 @@ fn a_cut_or_foreign_row_is_damage() {
     }
     assert!(RangeRow::decode([&whole[..], &[0]].concat().into()).is_err());
     let mut newer = whole.to_vec();
-    newer[0] = 2;
+    newer[0] = VERSION + 1;
     assert!(RangeRow::decode(newer.into()).is_err());
 }
 

@@ -12,6 +12,7 @@ use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::kv::{
     Consistency, Error, GetRequest, Mutation, ScanRequest, WriteOutcome, WriteRequest,
 };
+use holdfast_common::proto::merge::Absorb;
 use holdfast_common::proto::placement::{Step, StepError};
 use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
@@ -145,6 +146,17 @@ impl StoreService {
             reply.send(proto::encode(&taken));
         });
     }
+
+    fn absorb(&self, request: &Request, reply: Reply) {
+        let Some((absorb, reply)) = decode::<Absorb>(request, reply) else {
+            return;
+        };
+        let host = self.host.clone();
+        tokio::spawn(async move {
+            let absorbed: Result<(), StepError> = host.absorb(absorb).await;
+            reply.send(proto::encode(&absorbed));
+        });
+    }
 }
 
 impl Service for StoreService {
@@ -154,6 +166,7 @@ impl Service for StoreService {
             method::KV_WRITE => self.write(&request, reply),
             method::KV_SCAN => self.scan(&request, reply),
             method::STORE_STEP => self.step(&request, reply),
+            method::STORE_ABSORB => self.absorb(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),
             _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
         }

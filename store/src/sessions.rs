@@ -205,6 +205,44 @@ impl Sessions {
         reborn
     }
 
+    /// The entries that have live outcomes: each has a row.
+    pub fn entries(&self) -> impl Iterator<Item = u64> + '_ {
+        self.entries.keys().copied()
+    }
+
+    /// Takes over what another range remembers, as if the entry at `index` had made it all. What both remember of a write
+    /// is one outcome, inherited from a common parent. `forgotten` receives the entries that have no live outcome left.
+    pub fn absorb(&mut self, other: &Self, index: u64, forgotten: &mut Vec<u64>) {
+        for (id, theirs) in &other.sessions {
+            let ours = self.sessions.entry(*id).or_insert(Session {
+                floor: 0,
+                since: index,
+                used_ms: 0,
+                outcomes: BTreeMap::new(),
+            });
+            ours.used_ms = ours.used_ms.max(theirs.used_ms);
+            let floor = ours.floor.max(theirs.floor);
+            ours.floor = floor;
+            self.forget_below(*id, floor, forgotten);
+            let Some(ours) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            for (sequence, remembered) in theirs.outcomes.range(floor..) {
+                if ours.outcomes.contains_key(sequence) {
+                    continue;
+                }
+                let outcome = remembered.outcome;
+                ours.outcomes.insert(*sequence, Remembered { index, outcome });
+                let entry = self.entries.entry(index).or_default();
+                entry.live += 1;
+                entry.writes.push((*id, *sequence));
+                self.outcomes += 1;
+            }
+        }
+        while self.sessions.len() > MAX_SESSIONS && self.forget_idlest(forgotten) {}
+        while self.outcomes > MAX_OUTCOMES && self.forget_oldest(index, forgotten) {}
+    }
+
     /// The sessions for the range's row, ordered by id.
     pub fn floors(&self) -> impl ExactSizeIterator<Item = Floor> + '_ {
         self.sessions.iter().map(|(id, session)| Floor {
@@ -307,18 +345,29 @@ impl Sessions {
             .sessions
             .iter()
             .filter(|(_, session)| session.used_ms + SESSION_IDLE_MS <= now_ms);
-        let mut leaving: Vec<SessionId> = idle.map(|(id, _)| *id).collect();
+        let leaving: Vec<SessionId> = idle.map(|(id, _)| *id).collect();
         if leaving.is_empty() {
-            let longest = self
-                .sessions
-                .iter()
-                .min_by_key(|(id, session)| (session.used_ms, **id));
-            leaving.extend(longest.map(|(id, _)| *id));
+            self.forget_idlest(forgotten);
         }
         for id in leaving {
-            self.forget_below(id, u64::MAX, forgotten);
-            self.sessions.remove(&id);
+            self.forget_session(id, forgotten);
         }
+    }
+
+    /// Forgets the session that has been idle longest.
+    fn forget_idlest(&mut self, forgotten: &mut Vec<u64>) -> bool {
+        let sessions = self.sessions.iter();
+        let idlest = sessions.min_by_key(|(id, session)| (session.used_ms, **id));
+        let Some(id) = idlest.map(|(id, _)| *id) else {
+            return false;
+        };
+        self.forget_session(id, forgotten);
+        true
+    }
+
+    fn forget_session(&mut self, id: SessionId, forgotten: &mut Vec<u64>) {
+        self.forget_below(id, u64::MAX, forgotten);
+        self.sessions.remove(&id);
     }
 
     /// What holds of every table.

@@ -244,3 +244,64 @@ mod random {
         }
     }
 }
+
+/// What both tables remember after the second went into the first at `index`.
+fn absorbed(mut left: Table, right: &Table, index: u64) -> Table {
+    let mut forgotten = Vec::new();
+    left.sessions.absorb(&right.sessions, index, &mut forgotten);
+    for index in forgotten {
+        left.rows.remove(&index);
+    }
+    if let Some(row) = left.sessions.row(index) {
+        left.rows.insert(index, row);
+    }
+    left.sessions.validate().unwrap();
+    assert_eq!(left.reloaded(), left.sessions, "a restart remembers the same");
+    left
+}
+
+#[test]
+fn a_neighbours_outcomes_are_taken_over_and_its_floors() {
+    let (mut left, mut right) = (Table::default(), Table::default());
+    left.entry(1, 10, &[name(7, 1, 0), name(7, 4, 0)]);
+    right.entry(90, 20, &[name(7, 2, 0), name(7, 3, 0), name(8, 1, 0)]);
+    right.entry(91, 30, &[name(7, 5, 3)]);
+    let mut both = absorbed(left, &right, 12);
+    // The right side heard that all below 3 is finished.
+    let admissions = both.entry(13, 40, &[name(7, 1, 0), name(7, 2, 0)]);
+    assert_eq!(admissions, [Admission::Retired, Admission::Retired]);
+    let known = [(7, 3, 90), (7, 4, 1), (7, 5, 91), (8, 1, 90)];
+    for (session, sequence, index) in known {
+        let repeated = Admission::Repeated(created(index, sequence));
+        assert_eq!(both.entry(14, 40, &[name(session, sequence, 0)]), [repeated]);
+    }
+}
+
+#[test]
+fn what_both_inherited_is_counted_once() {
+    let mut left = Table::default();
+    left.entry(1, 10, &[name(7, 1, 0)]);
+    let right = Table {
+        sessions: left.sessions.reborn(5),
+        ..Table::default()
+    };
+    let mut both = absorbed(left, &right, 9);
+    let repeated = Admission::Repeated(created(1, 1));
+    assert_eq!(both.entry(10, 10, &[name(7, 1, 0)]), [repeated]);
+}
+
+#[test]
+fn two_full_tables_make_one_within_its_bounds() {
+    let full = |first: u64| {
+        let mut table = Table::default();
+        for n in 0..MAX_SESSIONS as u64 {
+            table.entry(1 + n, n, &[name(first + n, 1, 0), name(first + n, 2, 0)]);
+        }
+        table
+    };
+    let (left, right) = (full(1), full(10_000));
+    let both = absorbed(left, &right, 1_000);
+    assert_eq!(both.sessions.sessions.len(), MAX_SESSIONS);
+    let kept = both.sessions.sessions.values().map(|session| session.used_ms);
+    assert!(kept.min() >= Some(MAX_SESSIONS as u64 / 2 - 1), "the idlest went");
+}

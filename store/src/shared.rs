@@ -10,6 +10,8 @@ use holdfast_common::range::Descriptor;
 use holdfast_common::revision::Revision;
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use crate::state::Merge;
+
 /// A replica as of the last entry that it applied. Cheap to clone; all clones see the same.
 #[derive(Clone, Default)]
 pub struct SharedRange(Arc<Inner>);
@@ -34,6 +36,8 @@ pub struct RangeView {
     pub size_bytes: u64,
     /// Rows, about.
     pub keys: u64,
+    /// Whether it is about to go into its left neighbour: then it serves nothing.
+    pub merge: Merge,
 }
 
 impl SharedRange {
@@ -51,6 +55,11 @@ impl SharedRange {
     /// The range; none until the replica has had its first snapshot.
     pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
         self.0.view.read().descriptor.clone()
+    }
+
+    /// Whether the range is about to go into its left neighbour.
+    pub(crate) fn merge(&self) -> Merge {
+        self.0.view.read().merge
     }
 
     /// Bytes of the entries applied since the process began.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::StoreId;
+use holdfast_common::net::Client;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ pub(crate) struct Site {
     pub engine: Engine,
     /// How long leases last here.
     pub terms: Terms,
+    /// Calls other stores.
+    pub client: Client,
     /// Where the other stores are.
     pub addresses: Arc<Addresses>,
     /// Which parts of the key space lie here.

@@ -15,7 +15,7 @@ use super::*;
 use crate::engine::{Batch, Options};
 use crate::row;
 use crate::sessions::Sessions;
-use crate::state::{Identity, RangeState};
+use crate::state::{Identity, Merge, RangeState};
 
 struct Disks {
     engine: Engine,
@@ -120,6 +120,7 @@ fn state(range: u64, span: Span) -> RangeState {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        merge: Merge::No,
     }
 }
 
@@ -309,4 +310,55 @@ async fn rows_of_a_buried_replica_that_came_back_go_again() {
     .unwrap();
     disks.range(5, Span::everything(), 7, &["a"]);
     assert_eq!(disks.killed().await.recover().await.unwrap(), Found::default());
+}
+
+/// The takeover of range 6 by range 5 was begun; `written` tells whether the batch that carries it out is there.
+async fn begun_takeover(written: bool, tombstone: bool) -> Disks {
+    let disks = Disks::new();
+    let (left, right) = halves();
+    disks.range(5, left, 7, &["a"]);
+    disks.range(6, right, 9, &["x"]);
+    disks.vote(6, 106, Some(birth_log_id())).await;
+    disks.engine.persist().await.unwrap();
+    disks
+        .ledger
+        .begin_takeover(RangeId(6), replica_of(6))
+        .await
+        .unwrap();
+    if written {
+        let mut batch = Batch::default();
+        for key in [&keys::range_row(RangeId(6))[..], &keys::outcomes(RangeId(6), 3)] {
+            batch.delete(Bytes::copy_from_slice(key));
+        }
+        disks.engine.write(batch);
+        disks.range(5, Span::everything(), 8, &[]);
+    }
+    if tombstone {
+        let begun = disks.ledger.begin(RangeId(6), replica_of(6), None).await;
+        begun.unwrap();
+    }
+    disks.killed().await
+}
+
+#[tokio::test]
+async fn a_takeover_whose_batch_is_lost_leaves_the_range_as_it_was() {
+    let again = begun_takeover(false, false).await;
+    let found = again.recover().await.unwrap();
+    let ranges: Vec<_> = found.stored.iter().map(|stored| stored.range).collect();
+    assert_eq!(ranges, [RangeId(5), RangeId(6)]);
+    assert_eq!(again.ledger.takeovers(), []);
+    assert!(!again.ledger.buried(replica_of(6)));
+}
+
+#[tokio::test]
+async fn a_takeover_whose_batch_is_there_is_finished() {
+    for tombstone in [false, true] {
+        let again = begun_takeover(true, tombstone).await;
+        let found = again.recover().await.unwrap();
+        let ranges: Vec<_> = found.stored.iter().map(|stored| stored.range).collect();
+        assert_eq!(ranges, [RangeId(5)], "tombstone: {tombstone}");
+        assert_eq!((found.empty, found.unborn), (vec![], vec![]));
+        assert_eq!(again.ledger.takeovers(), []);
+        assert!(again.killed().await.ledger.buried(replica_of(6)));
+    }
 }

@@ -35,6 +35,26 @@ pub struct RangeState {
     pub keys: u64,
     /// Outcomes of recent writes.
     pub sessions: Sessions,
+    /// Whether it is about to go into its left neighbour.
+    pub merge: Merge,
+}
+
+/// How far a range has come in going into its left neighbour (`docs/split-merge.md`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Merge {
+    /// It is a range like any other.
+    #[default]
+    No,
+    /// It serves nothing, and may yet thaw.
+    Frozen {
+        /// The entry that froze it.
+        at: u64,
+    },
+    /// It has given itself up, and will be absorbed.
+    Yielded {
+        /// The entry that froze it.
+        frozen: u64,
+    },
 }
 
 impl RangeState {

@@ -114,6 +114,7 @@ impl Store {
             store,
             engine: engine.clone(),
             terms: Terms::for_election_timeout(timings.election_max),
+            client: client.clone(),
             addresses: Arc::new(Addresses::load(&log)?),
             ranges: Ranges::default(),
             disk,

@@ -6,6 +6,7 @@
 //! cluster id.
 
 pub mod kv;
+pub mod merge;
 pub mod placement;
 pub mod raft;
 
@@ -53,6 +54,9 @@ pub mod method {
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;
+    /// [`super::merge::Absorb`] → `Result<(), StepError>`, from the leader of a range that ends to the leader of its left
+    /// neighbour.
+    pub const STORE_ABSORB: u16 = 0x0402;
 }
 
 /// Why a message could not be read.

@@ -313,6 +313,13 @@ pub enum Step {
         /// The replica.
         replica: ReplicaId,
     },
+    /// To the leader: give the range to its left neighbour, which lies on the same stores (`docs/split-merge.md`).
+    Merge {
+        /// The range that is to end.
+        range: RangeId,
+        /// Its bounds version that this merge starts from.
+        bounds: u64,
+    },
 }
 
 impl Step {
@@ -325,7 +332,8 @@ impl Step {
             | Self::ChangeVoters { range, .. }
             | Self::TransferLeader { range, .. }
             | Self::Split { range, .. }
-            | Self::DestroyReplica { range, .. } => *range,
+            | Self::DestroyReplica { range, .. }
+            | Self::Merge { range, .. } => *range,
         }
     }
 }

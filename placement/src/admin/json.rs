@@ -142,6 +142,7 @@ fn action_detail(action: &Action) -> Value {
             }
             Value::Object(json)
         }
+        Action::Merge { .. } => json!({}),
     }
 }
 
@@ -159,6 +160,7 @@ pub(super) fn change(kind: &Kind) -> Value {
         Kind::MoveReplica { from, to } => json!({"from_store": from, "to_store": to}),
         Kind::AddReplica { to } | Kind::TransferLeader { to } => json!({"to_store": to}),
         Kind::RemoveReplica { replica } => json!({"replica_id": replica}),
+        Kind::Merge { into } => json!({"into_range_id": into}),
     }
 }
 

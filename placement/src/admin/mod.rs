@@ -104,7 +104,7 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/ranges/{id}", get(ranges::show))
         .route("/v1/ranges/{id}/move", post(ranges::move_replica))
         .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
-        .route("/v1/ranges/{id}/merge", post(not_yet))
+        .route("/v1/ranges/{id}/merge", post(ranges::merge))
         .route("/v1/ranges/{id}/scatter", post(not_yet))
         .route("/v1/operators", get(operators::list))
         .route(

@@ -140,6 +140,32 @@ pub(super) async fn move_replica(
     .await
 }
 
+/// `POST /v1/ranges/{id}/merge`: the range takes over its right neighbour, which is the one that the operator is about.
+pub(super) async fn merge(
+    Extension(leading): Extension<Leading>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::parse(raw.as_deref(), &["wait"])?;
+    let into = RangeId(query::number("id", &id)?);
+    let right = leading.member.look(&leading.lead, |view| {
+        let range = view.state.map.get(into);
+        let range = range.ok_or_else(|| Problem::not_found(format!("there is no range {into}")))?;
+        let end = view.state.map.effective_span(range).end().clone();
+        if end.is_empty() {
+            return Err(Problem::conflict(format!("range {into} is the last one")));
+        }
+        let right = view.state.map.at(&end).filter(|right| *right.span.start() == end);
+        let right = right.ok_or_else(|| {
+            Problem::unavailable(format!(
+                "who holds the keys behind range {into} is not known at present"
+            ))
+        })?;
+        Ok(right.id)
+    })?;
+    start(&leading, right, Kind::Merge { into }, query.flag("wait")?).await
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TransferLeader {

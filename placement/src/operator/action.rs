@@ -60,6 +60,11 @@ pub enum Action {
         /// The replica.
         replica: Replica,
     },
+    /// Give the range to its left neighbour, which lies on the same stores.
+    Merge {
+        /// The bounds version that the merge starts from.
+        bounds: u64,
+    },
 }
 
 impl Action {
@@ -74,6 +79,7 @@ impl Action {
             Self::TransferLeader { .. } => "transfer_leader",
             Self::Split { .. } => "split",
             Self::DestroyReplica { .. } => "destroy_replica",
+            Self::Merge { .. } => "merge",
         }
     }
 
@@ -88,6 +94,8 @@ impl Action {
             | Self::ChangeVoters { .. }
             | Self::Split { .. } => Some(Duration::from_secs(60)),
             Self::DestroyReplica { .. } => Some(Duration::from_secs(120)),
+            // Its leaders end by themselves what they have begun, and nothing else should change the ranges meanwhile.
+            Self::Merge { .. } => Some(Duration::from_secs(10 * 60)),
             // A whole range travels, perhaps behind others.
             Self::CatchUp { .. } => Some(Duration::from_secs(30 * 60)),
         }
@@ -104,6 +112,7 @@ impl Action {
             Self::TransferLeader { to } => to.id == id,
             Self::ChangeVoters(change) => change.promote.contains(&id) || change.remove.contains(&id),
             Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
+            Self::Merge { .. } => false,
         }
     }
 
@@ -129,6 +138,7 @@ impl Action {
                 descriptor.is_some_and(|left| left.epoch.bounds > *bounds)
                     && view.state.map.get(*right).is_some()
             }
+            Self::Merge { .. } => descriptor.is_none(),
             // A store that is away is told once it is back: see `corrections`.
             Self::DestroyReplica { replica } => match view.health(replica.store) {
                 Health::Up => view.reports.lacks(replica.store, replica.id),
@@ -185,6 +195,10 @@ impl Action {
                     replica: replica.id,
                 },
             )),
+            Self::Merge { bounds } => to_leader(Step::Merge {
+                range,
+                bounds: *bounds,
+            }),
         }
     }
 
@@ -199,6 +213,7 @@ impl Action {
             Self::TransferLeader { to } if view.health(to.store) == Health::Down => {
                 Some(format!("store {} is down", to.store))
             }
+            Self::Merge { bounds } => merge_hopeless(view.state.map.get(range)?, *bounds, view),
             Self::ChangeVoters(change) => view
                 .state
                 .map
@@ -208,6 +223,17 @@ impl Action {
             _ => None,
         }
     }
+}
+
+/// Why a range can't go into its neighbour. Frozen bounds are one version on, those of a range that has thawed again two.
+fn merge_hopeless(range: &Descriptor, bounds: u64, view: &View<'_>) -> Option<String> {
+    if range.epoch.bounds > bounds + 1 {
+        return Some("the range was frozen, and thawed again: not every replica kept up".to_owned());
+    }
+    let mut replicas = range.replicas.iter();
+    let down = replicas.find(|replica| view.health(replica.store) == Health::Down);
+    down.filter(|_| range.epoch.bounds == bounds)
+        .map(|replica| format!("store {} is down", replica.store))
 }
 
 /// The change itself, or, while one that is to leave leads, a transfer of the leadership to one that stays.

@@ -53,6 +53,17 @@ pub struct Intent {
     pub why: String,
 }
 
+impl Intent {
+    /// Every range that it changes.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeId> + use<> {
+        let other = match self.kind {
+            Kind::Merge { into } => Some(into),
+            _ => None,
+        };
+        std::iter::once(self.range).chain(other)
+    }
+}
+
 /// The changes there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -88,6 +99,11 @@ pub enum Kind {
         /// That store.
         to: StoreId,
     },
+    /// Give the range to its left neighbour, once its replicas are where that one's are.
+    Merge {
+        /// The left neighbour.
+        into: RangeId,
+    },
 }
 
 impl Kind {
@@ -100,17 +116,19 @@ impl Kind {
             Self::AddReplica { .. } => "add_replica",
             Self::RemoveReplica { .. } => "remove_replica",
             Self::TransferLeader { .. } => "transfer_leader",
+            Self::Merge { .. } => "merge",
         }
     }
 
     /// Every name, so that metrics exist from the start.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 7] = [
         "create_first",
         "split",
         "move_replica",
         "add_replica",
         "remove_replica",
         "transfer_leader",
+        "merge",
     ];
 }
 
@@ -161,9 +179,14 @@ impl Operator {
             .filter(|_| self.status == Status::Running)
     }
 
-    /// The range that it changes.
+    /// The range that it changes: its steps are about this one.
     pub fn range(&self) -> RangeId {
         self.intent.range
+    }
+
+    /// Every range that nothing else may change meanwhile.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeId> {
+        self.intent.ranges()
     }
 
     /// Whether any of its steps is about this replica.
@@ -182,7 +205,7 @@ impl Operator {
 
 /// The operators under way, and the last ones that ended.
 ///
-/// At most one operator is under way for a range.
+/// At most one operator is under way for a range; a merge is under way for both of its ranges.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Operators {
     running: BTreeMap<OperatorId, Operator>,
@@ -215,7 +238,8 @@ impl Operators {
 
     /// The one under way for this range.
     pub fn on_range(&self, range: RangeId) -> Option<&Operator> {
-        self.running().find(|operator| operator.range() == range)
+        self.running()
+            .find(|operator| operator.ranges().any(|changed| changed == range))
     }
 
     /// Adds one that was planned.

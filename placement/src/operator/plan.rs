@@ -68,6 +68,7 @@ pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> R
         Kind::AddReplica { to } => add_replica(state, descriptor, *to, ids),
         Kind::RemoveReplica { replica } => remove_replica(descriptor, *replica),
         Kind::TransferLeader { to } => transfer_leader(state, descriptor, *to),
+        Kind::Merge { into } => merge(state, descriptor, *into, ids),
     }
 }
 
@@ -117,6 +118,67 @@ fn move_replica(
     }
     steps.push(Action::DestroyReplica { replica: old });
     Ok(steps)
+}
+
+/// First the range's replicas move to where the neighbour's are, then the range goes.
+fn merge(
+    state: &State,
+    range: &Descriptor,
+    into: RangeId,
+    ids: &mut dyn Mint,
+) -> Result<Vec<Action>, Refusal> {
+    if let Some(busy) = state.operators.on_range(into) {
+        return Err(Refusal::RangeBusy(into, busy.id));
+    }
+    let left = state.map.get(into).ok_or(Refusal::NoSuchRange(into))?;
+    if left.span.join(&range.span).is_none() {
+        return Err(conflict(format!(
+            "range {} does not begin where range {into} ends",
+            range.id
+        )));
+    }
+    for one in [left, range] {
+        if one.is_joint() || one.voters().count() != one.replicas.len() {
+            let id = one.id;
+            return Err(conflict(format!(
+                "a change of membership of range {id} is half done"
+            )));
+        }
+    }
+    if left.replicas.len() != range.replicas.len() {
+        return Err(conflict(format!(
+            "ranges {into} and {} have different numbers of replicas",
+            range.id
+        )));
+    }
+    let mut moving = range.clone();
+    let mut steps = Vec::new();
+    let wanted = left.replicas.iter().map(|replica| replica.store);
+    for to in wanted.filter(|store| range.replica_on(*store).is_none()) {
+        let leaves = |replica: &&Replica| left.replica_on(replica.store).is_none();
+        let Some(from) = moving.replicas.iter().find(leaves).copied() else {
+            break;
+        };
+        let taken = move_replica(state, &moving, from.store, to, ids)?;
+        moving.replicas.retain(|replica| replica.id != from.id);
+        moving.replicas.extend(taken.iter().find_map(arrived));
+        steps.extend(taken);
+    }
+    steps.push(Action::Merge {
+        bounds: range.epoch.bounds,
+    });
+    Ok(steps)
+}
+
+/// The replica that a step creates, as the voter that it becomes.
+fn arrived(step: &Action) -> Option<Replica> {
+    match step {
+        Action::CreateReplica { replica } => Some(Replica {
+            role: Role::Voter,
+            ..*replica
+        }),
+        _ => None,
+    }
 }
 
 fn add_replica(

@@ -308,3 +308,88 @@ fn a_removed_leader_hands_over_to_the_voter_that_lacks_the_least() {
             .all(|replica| replica.role == Role::Voter)
     );
 }
+
+/// Ranges 1 and 5, which meet at `m`; the replicas of the right one are on stores 1, 3 and 4.
+fn apart() -> World {
+    let mut world = three();
+    let at = Some(Key::new("m").unwrap());
+    world.start(1, Kind::Split { at }).unwrap();
+    world.run();
+    let (from, to) = (StoreId(2), StoreId(4));
+    world.start(5, Kind::MoveReplica { from, to }).unwrap();
+    world.run();
+    assert_eq!(
+        (stores_of(&world, 1), stores_of(&world, 5)),
+        (vec![1, 2, 3], vec![1, 3, 4])
+    );
+    world
+}
+
+#[test]
+fn a_range_moves_to_its_neighbours_stores_and_then_goes_into_it() {
+    let mut world = apart();
+    let into = RangeId(1);
+    let id = world.start(5, Kind::Merge { into }).unwrap();
+    assert!(world.view().is_busy(RangeId(1)) && world.view().is_busy(RangeId(5)));
+    assert_eq!(
+        world.run(),
+        [
+            "store 2: create replica 10 of range 5",
+            "store 1: add learner 10 on store 2",
+            "store 1: promote [(10)], remove [(9)]",
+            "store 4: destroy replica 9",
+            "store 1: merge range 5 into its left neighbour",
+        ]
+    );
+    assert_eq!(world.operator(id).status, Status::Done);
+    assert!(world.state.map.get(RangeId(5)).is_none());
+    assert_eq!(world.state.map.holes(), []);
+    assert_eq!(world.state.map.at(b"z").unwrap().id, RangeId(1));
+}
+
+#[test]
+fn neither_side_of_a_merge_is_changed_meanwhile_and_strangers_are_not_merged() {
+    let mut world = apart();
+    let at = Some(Key::new("t").unwrap());
+    world.start(5, Kind::Split { at }).unwrap();
+    world.run();
+    let last = world.state.map.iter().last().unwrap().id;
+    let into = RangeId(1);
+    let far = world.start(last.0, Kind::Merge { into });
+    assert!(matches!(far, Err(Refusal::Conflict(_))), "{far:?}");
+    world.start(5, Kind::Merge { into }).unwrap();
+    for (range, kind) in [
+        (1, Kind::TransferLeader { to: StoreId(2) }),
+        (5, Kind::TransferLeader { to: StoreId(3) }),
+        (last.0, Kind::Merge { into: RangeId(5) }),
+    ] {
+        let refused = world.start(range, kind);
+        assert!(matches!(refused, Err(Refusal::RangeBusy(..))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_merge_that_was_taken_back_or_that_a_store_is_missing_for_ends() {
+    let mut world = apart();
+    world
+        .start(
+            5,
+            Kind::MoveReplica {
+                from: StoreId(4),
+                to: StoreId(2),
+            },
+        )
+        .unwrap();
+    world.run();
+    let merge = Kind::Merge { into: RangeId(1) };
+    let taken_back = world.start(5, merge.clone()).unwrap();
+    world.stores.truth(RangeId(5)).descriptor.epoch.bounds += 2;
+    world.run();
+    assert!(matches!(world.operator(taken_back).status, Status::Failed(_)));
+
+    let missing = world.start(5, merge).unwrap();
+    world.stores.sleep(StoreId(3));
+    world.now += world.state.settings.store_down_after_ms;
+    world.run();
+    assert!(matches!(world.operator(missing).status, Status::Failed(_)));
+}

@@ -60,12 +60,15 @@ impl Driver {
                 ) {
                     (None, _) => Err("nothing can be done".to_owned()),
                     (Some(_), true) => Err("the last attempt went wrong; waiting before another".to_owned()),
-                    (Some(kind), false) => limits.admit(idea.range, kind, view).map(|()| Intent {
-                        range: idea.range,
-                        kind: kind.clone(),
-                        source: scheduler.name().to_owned(),
-                        why: idea.why.clone(),
-                    }),
+                    (Some(kind), false) => {
+                        let intent = Intent {
+                            range: idea.range,
+                            kind: kind.clone(),
+                            source: scheduler.name().to_owned(),
+                            why: idea.why.clone(),
+                        };
+                        limits.admit(&intent, view).map(|()| intent)
+                    }
                 };
                 weighed.push(Weighed {
                     scheduler: scheduler.name(),
@@ -106,20 +109,22 @@ impl Limits {
         }
     }
 
-    fn admit(&mut self, range: RangeId, kind: &Kind, view: &View<'_>) -> Result<(), String> {
+    fn admit(&mut self, intent: &Intent, view: &View<'_>) -> Result<(), String> {
         if self.operators == 0 {
             return Err(format!(
                 "{} operators are under way",
                 view.state.operators.running_len()
             ));
         }
-        if self.taken.contains(&range) || view.is_busy(range) {
-            return Err("another operator is under way for the range".to_owned());
+        for range in intent.ranges() {
+            if self.taken.contains(&range) || view.is_busy(range) {
+                return Err(format!("another operator is under way for range {range}"));
+            }
+            if view.leader(range).is_none() {
+                return Err(format!("range {range} has no leader"));
+            }
         }
-        if view.leader(range).is_none() {
-            return Err("the range has no leader".to_owned());
-        }
-        let stores = moved(kind);
+        let stores = moved(intent, view);
         let most = view.state.settings.max_operators_per_store as usize;
         for store in &stores {
             let moving = view.moving_on(*store) + self.moving.get(store).copied().unwrap_or(0);
@@ -131,14 +136,23 @@ impl Limits {
             *self.moving.entry(store).or_default() += 1;
         }
         self.operators -= 1;
-        self.taken.insert(range);
+        self.taken.extend(intent.ranges());
         Ok(())
     }
 }
 
 /// The stores that a change moves data to or from.
-fn moved(kind: &Kind) -> Vec<StoreId> {
-    match kind {
+fn moved(intent: &Intent, view: &View<'_>) -> Vec<StoreId> {
+    match &intent.kind {
+        Kind::Merge { into } => {
+            let stores = |range| -> HashSet<StoreId> {
+                let range = view.state.map.get(range);
+                let replicas = range.into_iter().flat_map(|range| &range.replicas);
+                replicas.map(|replica| replica.store).collect()
+            };
+            let (from, to) = (stores(intent.range), stores(*into));
+            from.symmetric_difference(&to).copied().collect()
+        }
         Kind::MoveReplica { from, to } => vec![*from, *to],
         Kind::AddReplica { to } => vec![*to],
         Kind::CreateFirst { .. }

@@ -10,6 +10,7 @@ pub mod departure;
 pub mod driver;
 mod evacuate;
 mod leaders;
+mod merge;
 mod placing;
 mod repair;
 mod split;
@@ -20,6 +21,7 @@ pub use self::balance::Balance;
 pub use self::driver::Driver;
 pub use self::evacuate::Evacuate;
 pub use self::leaders::BalanceLeaders;
+pub use self::merge::MergeSmall;
 pub use self::repair::Repair;
 pub use self::split::SplitBySize;
 use crate::operator::Kind;
@@ -69,6 +71,7 @@ pub fn all() -> Vec<Box<dyn Scheduler>> {
         Box::new(Repair),
         Box::new(Evacuate),
         Box::new(SplitBySize),
+        Box::new(MergeSmall),
         Box::new(Balance),
         Box::new(BalanceLeaders),
     ]

@@ -7,7 +7,7 @@ use holdfast_common::key::Key;
 use holdfast_common::range::{Descriptor, Role};
 
 use super::departure::{Departure, departure};
-use super::{Balance, BalanceLeaders, Evacuate, Idea, Repair, Scheduler};
+use super::{Balance, BalanceLeaders, Evacuate, Idea, MergeSmall, Repair, Scheduler, SplitBySize};
 use crate::command::{Command, Outcome};
 use crate::operator::{Kind, Status};
 use crate::state::StoreIntent;
@@ -181,4 +181,28 @@ fn a_departure_names_every_move_or_what_is_in_the_way() {
     let drained = departure_of(&world, 1, StoreIntent::Draining);
     assert_eq!((drained.leaders, drained.moves.len()), (4, 0));
     assert_eq!(drained.problems, Vec::<String>::new());
+}
+
+#[test]
+fn small_neighbours_merge_once_their_bounds_are_old_and_large_ones_never() {
+    let mut world = cluster(&["a", "a", "a"], 40, &["a"]);
+    settle(&mut world, &Balance);
+    assert_eq!(settle(&mut world, &MergeSmall), 0, "their bounds are new");
+    world.state.settings.merge_after_ms = 30_000;
+    let large = world.state.map.iter().nth(20).unwrap().id;
+    world.stores.truth(large).size_bytes = 90 << 20;
+    for _ in 0..40 {
+        // What has merged waits again.
+        settle(&mut world, &MergeSmall);
+        (0..31).for_each(|_| world.heartbeats());
+    }
+    let left: Vec<_> = world.state.map.iter().map(|range| range.id).collect();
+    assert_eq!(
+        left.len(),
+        3,
+        "what is left and right of the large one, and that: {left:?}"
+    );
+    assert!(left.contains(&large));
+    assert_eq!(settle(&mut world, &SplitBySize), 0, "nothing is split again");
+    assert!(has_three_voters(&world));
 }

@@ -197,5 +197,6 @@ fn shown(step: &Step) -> String {
             at.as_ref().map_or("the middle".into(), ToString::to_string)
         ),
         Step::DestroyReplica { replica, .. } => format!("destroy replica {replica}"),
+        Step::Merge { range, .. } => format!("merge range {range} into its left neighbour"),
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Stores {
     pub(crate) asleep: BTreeMap<StoreId, BTreeMap<ReplicaId, RangeId>>,
     /// Replicas that were destroyed.
     pub(crate) buried: BTreeSet<ReplicaId>,
+    /// What stores report of replicas that have missed what happened since.
+    pub(crate) behind: BTreeMap<StoreId, Vec<ReplicaReport>>,
     /// Whether changes of membership stop half-way, as when their leader crashes.
     pub(crate) stop_half_way: bool,
 }
@@ -41,9 +43,12 @@ impl Stores {
     /// Everything that a store has.
     pub(crate) fn heartbeat(&self, store: StoreId, incarnation: u64, sequence: u64) -> Heartbeat {
         let held = self.holds[&store].iter();
-        let replicas = held
+        let behind = self.behind.get(&store).cloned().unwrap_or_default();
+        let held = held.filter(|(replica, _)| behind.iter().all(|late| late.replica != **replica));
+        let mut replicas: Vec<_> = held
             .map(|(replica, range)| self.report(*replica, *range))
             .collect();
+        replicas.extend(behind);
         let capacity = Capacity {
             total: 1000 << 30,
             used: 0,
@@ -60,8 +65,10 @@ impl Stores {
         }
     }
 
-    fn report(&self, replica: ReplicaId, range: RangeId) -> ReplicaReport {
-        let truth = &self.ranges[&range];
+    pub(crate) fn report(&self, replica: ReplicaId, range: RangeId) -> ReplicaReport {
+        let Some(truth) = self.ranges.get(&range) else {
+            return empty(replica, range);
+        };
         let mut descriptor = truth.descriptor.clone();
         if descriptor.replica(replica).is_none() {
             descriptor.replicas.clear();
@@ -189,12 +196,15 @@ impl Stores {
             } if self.leads(store, range) => {
                 self.split(range, bounds, at, right, &replicas);
             }
+            Step::Merge { range, bounds } if self.leads(store, range) => self.merge(range, bounds),
             _ => {}
         }
     }
 
     fn leads(&self, store: StoreId, range: RangeId) -> bool {
-        let truth = &self.ranges[&range];
+        let Some(truth) = self.ranges.get(&range) else {
+            return false;
+        };
         let leader = truth.leader.and_then(|leader| truth.descriptor.replica(leader));
         leader.is_some_and(|leader| leader.store == store)
     }
@@ -283,6 +293,33 @@ impl Stores {
         }
     }
 
+    /// The range goes into its left neighbour, if all replicas of both are there and side by side.
+    fn merge(&mut self, source: RangeId, bounds: u64) {
+        let right = self.ranges[&source].descriptor.clone();
+        let mut others = self.ranges.values();
+        let left = others.find_map(|truth| truth.descriptor.span.join(&right.span).map(|span| (truth, span)));
+        let Some((left, span)) = left else { return };
+        let stores = |range: &Descriptor| -> BTreeSet<StoreId> {
+            range.replicas.iter().map(|replica| replica.store).collect()
+        };
+        let target = left.descriptor.id;
+        let side_by_side = stores(&left.descriptor) == stores(&right);
+        let all_there = right.replicas.iter().all(|replica| self.has(replica));
+        let settled = !left.descriptor.is_joint() && !right.is_joint() && left.leader.is_some();
+        if right.epoch.bounds != bounds || !side_by_side || !all_there || !settled {
+            return;
+        }
+        let size = self.ranges[&source].size_bytes;
+        self.ranges.remove(&source);
+        for held in self.holds.values_mut().chain(self.asleep.values_mut()) {
+            held.retain(|_, range| *range != source);
+        }
+        let left = self.truth(target);
+        left.size_bytes += size;
+        left.descriptor.span = span;
+        left.descriptor.epoch.bounds = left.descriptor.epoch.bounds.max(bounds + 1) + 1;
+    }
+
     /// A store that sleeps gets no replica of the right part: it will learn of the split from a snapshot.
     fn split(
         &mut self,
@@ -329,5 +366,21 @@ impl Stores {
             .and_then(|store| born.descriptor.replica_on(store))
             .map(|replica| replica.id);
         self.ranges.insert(right, born);
+    }
+}
+
+/// What a store says of a replica that was created after its range had gone.
+fn empty(replica: ReplicaId, range: RangeId) -> ReplicaReport {
+    let descriptor = Descriptor {
+        id: range,
+        span: Span::everything(),
+        epoch: Epoch::default(),
+        replicas: Vec::new(),
+    };
+    ReplicaReport {
+        replica,
+        descriptor,
+        term: 0,
+        leading: None,
     }
 }

@@ -14,7 +14,7 @@ use crate::command::Write;
 use crate::keys;
 use crate::record;
 use crate::sessions::Sessions;
-use crate::state::Identity;
+use crate::state::{Identity, Merge};
 
 /// A range and its rows.
 pub(super) struct Range {
@@ -67,6 +67,7 @@ impl Range {
             size_bytes: 0,
             keys: 0,
             sessions: Sessions::default(),
+            merge: Merge::No,
         };
         Self {
             state,

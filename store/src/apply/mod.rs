@@ -5,16 +5,17 @@
 //! is its answer; an error from here is one of this store's (its disk, or bytes that do not decode), and ends the process.
 
 mod answer;
+pub(crate) mod merge;
 mod split;
 mod writes;
 
 use bytes::Bytes;
 
-pub use answer::{Answer, SplitAnswer, SplitRefused, WriteAnswers};
+pub use answer::{Answer, MergeAnswer, MergeRefused, SplitAnswer, SplitRefused, WriteAnswers};
 pub(crate) use split::outcomes_row as split_outcomes_row;
 pub use split::{BIRTH_INDEX, ChildSeed};
 
-use crate::command::Command;
+use crate::command::{Absorb, Command};
 use crate::damage::Damage;
 use crate::engine::{self, Batch, Engine};
 use crate::state::RangeState;
@@ -48,6 +49,9 @@ pub enum Effect {
     /// The right part of the range is a range of its own from here on. Its first rows belong into the same batch as
     /// [`Applied::rows`].
     Split(Box<ChildSeed>),
+    /// The range is to take over its right neighbour: what that was on this store has to be found out first, and then
+    /// goes into [`merge::absorb`].
+    Absorb(Absorb),
 }
 
 /// Applies the entry at `index`.
@@ -60,6 +64,16 @@ pub fn apply(
     match command {
         Command::Writes { stamp, writes } => writes::apply(state, index, *stamp, writes, reads),
         Command::Split(split) => Ok(split::apply(state, split)),
+        Command::Freeze { bounds } => Ok(merge::freeze(state, index, *bounds)),
+        Command::Thaw { bounds } => Ok(merge::thaw(state, *bounds)),
+        Command::Yield { bounds } => Ok(merge::give_up(state, *bounds)),
+        Command::Absorb(absorb) => Ok(match merge::may_absorb(state, absorb) {
+            Ok(()) => Applied {
+                effects: vec![Effect::Absorb(*absorb)],
+                ..merge::answered(Ok(()))
+            },
+            Err(refused) => merge::answered(Err(refused)),
+        }),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Answer, Applied, Effect, SplitRefused};
 use crate::command::Split;
 use crate::engine::Batch;
 use crate::keys;
-use crate::state::{Identity, RangeState};
+use crate::state::{Identity, Merge, RangeState};
 
 /// Index, in term 0, of the entry that a range born of a split pretends to have applied. The entries before it are those
 /// that another group would have spent on its beginnings; any number above zero would do, and it can never change.
@@ -60,6 +60,9 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
             current: parent.epoch.bounds,
         });
     }
+    if state.merge != Merge::No {
+        return Err(SplitRefused::Merging);
+    }
     let (left, right) = parent.span.split_at(&split.at).ok_or(SplitRefused::Outside)?;
     let replicas = child_replicas(parent, split)?;
     let bounds = parent.epoch.bounds + 1;
@@ -90,6 +93,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
             size_bytes: right_size,
             keys: right_keys,
             sessions: state.sessions.reborn(BIRTH_INDEX),
+            merge: Merge::No,
         }),
         descriptor: child,
     };

@@ -14,7 +14,7 @@ use crate::engine::{Batch, KeyHash};
 use crate::keys;
 use crate::record::{Header, MAX_HEADER_BYTES};
 use crate::sessions::{Admission, WriteName};
-use crate::state::RangeState;
+use crate::state::{Merge, RangeState};
 
 /// Applies the writes of the entry at `index`.
 pub(super) fn apply(
@@ -94,6 +94,9 @@ impl<'a> Entry<'a> {
             return Ok(Err(kv::Error::StaleEpoch {
                 current: vec![Descriptor::clone(&self.descriptor)],
             }));
+        }
+        if state.merge != Merge::No {
+            return Ok(Err(kv::Error::NotReady("the range is being merged".to_owned())));
         }
         let name = WriteName {
             session: write.session,

@@ -1,6 +1,7 @@
 //! Stores without a placement driver: several in one process, over real sockets and directories, told what to do directly.
 
 mod membership;
+mod merge;
 mod reads;
 mod restart;
 mod split;

@@ -6,9 +6,9 @@ use holdfast_common::proto::placement::{Step, StepError};
 
 use super::{Cluster, FIRST, eventually, key, replica};
 
-const RIGHT: RangeId = RangeId(2);
+pub(super) const RIGHT: RangeId = RangeId(2);
 
-fn split(at: Option<&str>) -> Step {
+pub(super) fn split(at: Option<&str>) -> Step {
     let replicas = (1..=3)
         .map(|store| (StoreId(store as u64), replica(RIGHT, store)))
         .collect();

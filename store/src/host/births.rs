@@ -19,7 +19,7 @@ use crate::machine::birth_log_id;
 use crate::replica::Replica;
 use crate::row;
 use crate::sessions::Sessions;
-use crate::state::{Identity, RangeState};
+use crate::state::{Identity, Merge, RangeState};
 
 /// Prefix of the records of [`Births`].
 const CREATED: &[u8] = b"created/";
@@ -162,6 +162,7 @@ impl Host {
             size_bytes: 0,
             keys: 0,
             sessions: Sessions::default(),
+            merge: Merge::No,
         };
         let mut batch = Batch::with_capacity(1);
         let key = Bytes::copy_from_slice(&keys::range_row(range));

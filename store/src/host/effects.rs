@@ -12,8 +12,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Host, Turn};
 use crate::apply::ChildSeed;
+use crate::command::Absorb;
 use crate::machine::RangeHost;
 use crate::shared::SharedRange;
+use crate::state::RangeState;
 
 /// The store, as one state machine sees it. It does not keep the host alive, which keeps the machine.
 pub(super) struct Effects {
@@ -50,6 +52,23 @@ impl RangeHost for Effects {
         }
     }
 
+    fn take_over<'a>(&'a self, absorb: &'a Absorb) -> BoxFuture<'a, io::Result<RangeState>> {
+        async {
+            let host = self
+                .host
+                .upgrade()
+                .ok_or_else(|| io::Error::other("the store is stopping"))?;
+            host.take_over(absorb).await
+        }
+        .boxed()
+    }
+
+    fn taken_over(&self, source: RangeId) {
+        if let Some(host) = self.host.upgrade() {
+            host.taken_over(source);
+        }
+    }
+
     fn buried(&self, replica: ReplicaId) -> bool {
         self.host
             .upgrade()
@@ -69,6 +88,7 @@ impl RangeHost for Effects {
             // If a snapshot was being let in, it is installed now.
             host.site.ranges.release(range);
             host.site.changed.notify_one();
+            host.look_at_merge(range);
         }
     }
 }

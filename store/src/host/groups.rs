@@ -41,6 +41,9 @@ impl Groups<RangeMachine> for Host {
         if let Some(other) = self.ledger.destroying_overlaps(span) {
             return Err(held(other));
         }
-        self.site.ranges.reserve(range, replica, span).map_err(held)
+        self.site.ranges.reserve(range, replica, span).map_err(|other| {
+            self.make_way(other, &header);
+            held(other)
+        })
     }
 }

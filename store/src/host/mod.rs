@@ -2,12 +2,13 @@
 //!
 //! At most one replica of a range runs at a time. A replica comes to be in four ways: found on disk at the start, created
 //! as the first of the cluster, created empty on the driver's order to wait for a snapshot, or born of a split. It ends by
-//! an order of the driver, which leaves a tombstone. Whoever changes what runs of a range holds that range's *turn*, so a
+//! an order of the driver or by going into its left neighbour, and leaves a tombstone. Whoever changes what runs of a range holds that range's *turn*, so a
 //! split that is applied and an order that arrives never cross.
 
 mod births;
 mod effects;
 mod groups;
+mod takeover;
 
 use std::sync::{Arc, Weak};
 
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use self::births::Births;
 use self::effects::Effects;
+use self::takeover::Ended;
 use crate::destroy;
 use crate::ledger::Ledger;
 use crate::machine::{OpenError, RangeHost, RangeMachine, birth_log_id};
@@ -75,6 +77,9 @@ pub(crate) struct Host {
     turns: DashMap<RangeId, Arc<Mutex<()>>>,
     /// Turns held from before a split is applied until its child runs.
     splitting: DashMap<RangeId, Turn>,
+    /// Replicas that are being taken over, from before that is applied until their burial.
+    ended: DashMap<RangeId, Ended>,
+    burials: TaskTracker,
     /// For replicas that take part in elections from the start.
     free: Arc<Config>,
     /// For replicas that must wait first.
@@ -112,6 +117,8 @@ impl Host {
             replicas: DashMap::new(),
             turns: DashMap::new(),
             splitting: DashMap::new(),
+            ended: DashMap::new(),
+            burials: TaskTracker::new(),
             free: Arc::new(config),
             quiet,
             grace_ends,
@@ -140,11 +147,15 @@ impl Host {
         let count = all.len();
         let started = stream::iter(all).map(|(range, replica)| async move {
             let turn = self.turn(range).await;
-            self.start(&turn, range, replica, false).await
+            if self.ledger.is_taken_over(replica) || self.ledger.buried(replica) {
+                // Its left neighbour was started before it, and has taken it over by now.
+                return Ok(());
+            }
+            self.start(&turn, range, replica, false).await.map(drop)
         });
         started
             .buffer_unordered(AT_A_TIME)
-            .try_for_each(|_| async { Ok(()) })
+            .try_for_each(|()| async { Ok(()) })
             .await?;
         tracing::info!(replicas = count, "the replicas run");
         Ok(())
@@ -202,6 +213,8 @@ impl Host {
                 self.stop(&turn, &replica).await;
             })
             .await;
+        self.burials.close();
+        self.burials.wait().await;
     }
 
     /// Waits for the turn of a range.

@@ -28,6 +28,7 @@ use openraft::type_config::alias::WatchReceiverOf;
 use openraft::vote::RaftLeaderId;
 use openraft::{Instant, ReadPolicy};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,7 @@ use crate::read::index::ReadRounds;
 use crate::read::lease::{self, Lease, Standing, Voting};
 use crate::shared::SharedRange;
 use crate::site::Site;
+use crate::state::Merge;
 
 /// What a leader knows of one other replica of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,10 @@ pub(crate) struct Replica {
     pub rounds: ReadRounds,
     /// Set while a step from the driver is carried out.
     pub stepping: AtomicBool,
+    /// Set while a task drives the range's merge.
+    pub driving: AtomicBool,
+    /// The range may have come to be in a merge, or out of it.
+    pub merging: Notify,
     fresh: bool,
     machines: TaskTracker,
     metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
@@ -116,6 +122,8 @@ impl Replica {
             fence: Fence::default(),
             rounds: ReadRounds::default(),
             stepping: AtomicBool::new(false),
+            driving: AtomicBool::new(false),
+            merging: Notify::new(),
             writes: Mutex::new(Queue::new(site.waiting)),
             renounced_term: AtomicU64::new(0),
             reads_total: AtomicU64::new(0),
@@ -154,6 +162,11 @@ impl Replica {
     /// Whether it was told to stop.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
+    }
+
+    /// Waits until it is told to stop.
+    pub(crate) async fn stopped(&self) {
+        self.stopped.cancelled().await;
     }
 
     /// The range, unless this replica has not had its first snapshot.
@@ -302,6 +315,9 @@ impl Replica {
             let Some(descriptor) = &view.descriptor else {
                 return Err(kv::Error::NoSuchRange);
             };
+            if view.merge != Merge::No {
+                return Err(being_merged());
+            }
             admission::key(descriptor, target, key).map(|()| view.last_revision.millis())
         };
         match admitted {
@@ -318,6 +334,9 @@ impl Replica {
             let Some(descriptor) = &view.descriptor else {
                 return Err(kv::Error::NoSuchRange);
             };
+            if view.merge != Merge::No {
+                return Err(being_merged());
+            }
             admission::span(descriptor, target, span).map(|()| view.last_revision.millis())
         };
         match admitted {
@@ -364,6 +383,10 @@ impl Replica {
             self.writes_total.load(Ordering::Relaxed),
         )
     }
+}
+
+fn being_merged() -> kv::Error {
+    kv::Error::NotReady("the range is being merged".to_owned())
 }
 
 fn voting(membership: &Membership, me: ReplicaId) -> Voting {

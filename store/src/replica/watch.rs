@@ -12,7 +12,8 @@ use super::writes::stopping;
 use crate::metrics;
 use crate::read::lease::Voting;
 
-/// Runs until the replica is stopped. Woken only when the vote, the state, the leader or the membership changes.
+/// Runs until the replica is stopped. Woken only when the vote, the state, the leader, the membership or the
+/// bounds change.
 pub(super) async fn run(replica: Arc<Replica>) {
     let mut states = replica.raft.server_metrics();
     let mut led = false;
@@ -27,9 +28,11 @@ pub(super) async fn run(replica: Arc<Replica>) {
             replica.allow_elections();
         }
         replica.site.changed.notify_one();
+        replica.resume_merge();
         tokio::select! {
             biased;
             () = replica.stopped.cancelled() => return,
+            () = replica.merging.notified() => {}
             changed = states.changed() => if changed.is_err() {
                 return group_ended(&replica);
             },

@@ -8,6 +8,8 @@ use holdfast_common::key::Span;
 use holdfast_common::raft::types::{LogId, StoredMembership};
 use holdfast_common::revision::Revision;
 
+use crate::state::Merge;
+
 fn range_row() -> RangeRow {
     RangeRow {
         replica: ReplicaId(11),
@@ -19,6 +21,7 @@ fn range_row() -> RangeRow {
         size_bytes: 1_000,
         keys: 10,
         floors: Vec::new(),
+        merge: Merge::No,
     }
 }
 

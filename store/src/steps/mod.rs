@@ -4,7 +4,10 @@
 //! again and again until the heartbeats show that it is done. Steps for a range's leader are carried out one at a time.
 //! What can't be done now is answered Busy; what can never be done, Refused.
 
+mod absorb;
 mod members;
+mod merge;
+mod propose;
 mod split;
 mod transfer;
 
@@ -40,6 +43,7 @@ impl Host {
                 let replica = self
                     .replica(led.range())
                     .ok_or(StepError::NoSuchRange(led.range()))?;
+                self.may_change(&replica, &led)?;
                 let taken = clock::timeout(STEP_TIMEOUT, replica.take_step(led));
                 taken
                     .await
@@ -54,6 +58,10 @@ impl Replica {
     async fn take_step(self: &Arc<Self>, step: Step) -> Result<(), StepError> {
         if !self.leads() {
             return Err(StepError::NotLeader(self.range));
+        }
+        if let Step::Merge { bounds, .. } = step {
+            // It outlasts the patience of whoever asked, and takes its slot itself.
+            return self.merge(bounds).await;
         }
         let _slot = self.begin_step()?;
         match step {
@@ -76,9 +84,10 @@ impl Replica {
                 })
                 .await
             }
-            Step::CreateFirst { .. } | Step::CreateReplica { .. } | Step::DestroyReplica { .. } => {
-                Err(StepError::Refused("not a step for a leader".to_owned()))
-            }
+            Step::CreateFirst { .. }
+            | Step::CreateReplica { .. }
+            | Step::DestroyReplica { .. }
+            | Step::Merge { .. } => Err(StepError::Refused("not a step for a leader".to_owned())),
         }
     }
 

@@ -4,16 +4,9 @@ use std::sync::Arc;
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
-use holdfast_common::proto;
 use holdfast_common::proto::placement::StepError;
-use holdfast_common::raft::types::{Callback, Command as Encoded, LeaderId, TypeConfig};
 use holdfast_common::range::Descriptor;
-use openraft::errors::{ClientWriteError, RaftError};
-use openraft::raft::ClientWriteResult;
-use openraft::vote::RaftLeaderId;
-use tokio::sync::oneshot;
 
-use super::step_error;
 use crate::apply::SplitAnswer;
 use crate::command::{Command, Split};
 use crate::metrics;
@@ -95,35 +88,13 @@ impl Replica {
                 "the outcome of another split is not known yet".to_owned(),
             ));
         }
-        let (tell, outcome) = oneshot::channel();
         let replica = self.clone();
-        let callback = Callback::new(move |result: ClientWriteResult<TypeConfig>| {
-            // Only here: when nobody waits any more, or no outcome comes, the fence must stand on.
-            if matches!(result, Ok(_) | Err(ClientWriteError::ForwardToLeader(_))) {
-                replica.fence.lower();
-            }
-            let _ = tell.send(result);
-        });
-        // In this term or not at all: in another the fence would not hold.
-        let leader = LeaderId::new(standing.term, self.id).to_committed();
-        let entry = Encoded(Command::Split(split).encode());
-        let sent = self
-            .raft
-            .write(entry)
-            .with_leader(leader)
-            .responder(callback)
-            .await;
-        sent.map_err(|fatal| step_error(self.range, RaftError::Fatal(fatal)))?;
-        match outcome.await {
-            Err(_) => Err(StepError::Busy("the replica is stopping".to_owned())),
-            Ok(Err(error)) => Err(step_error(self.range, RaftError::APIError(error))),
-            Ok(Ok(response)) => match proto::decode::<SplitAnswer>(&response.data.0) {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(refused)) => Err(StepError::Refused(refused.to_string())),
-                Err(error) => Err(StepError::Busy(format!(
-                    "the split's answer does not decode: {error}"
-                ))),
-            },
-        }
+        // Lowered only then: when nobody waits any more, or no outcome comes, the fence must stand on. In another term it
+        // would not hold.
+        let lower = move || replica.fence.lower();
+        let (_, answer) = self
+            .propose_in::<SplitAnswer>(standing.term, &Command::Split(split), lower)
+            .await?;
+        answer.map_err(|refused| StepError::Refused(refused.to_string()))
     }
 }

@@ -1,0 +1,301 @@
+//! Merges: nothing is lost or done twice, whoever dies in the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use holdfast_common::ids::RangeId;
+use holdfast_common::key::Span;
+use holdfast_common::proto::kv::{Consistency, Error, WriteOutcome};
+use holdfast_common::proto::placement::{Step, StepError};
+
+use super::split::{RIGHT, split};
+use super::{Cluster, FIRST, eventually, key};
+use crate::apply::MergeAnswer;
+use crate::command::Command;
+use crate::replica::Replica;
+use crate::state::Merge;
+
+/// Two ranges that meet at `m`, with something on both sides.
+async fn halves() -> Cluster {
+    let cluster = Cluster::with_first_range(3).await;
+    cluster.write("a", "left").await;
+    cluster.write("z", "right").await;
+    cluster.led_step(FIRST, split(Some("m"))).await;
+    cluster.await_leader(RIGHT).await;
+    cluster
+}
+
+fn merge(bounds: u64) -> Step {
+    Step::Merge { range: RIGHT, bounds }
+}
+
+impl Cluster {
+    fn held_by(&self, store: usize, range: RangeId) -> Option<Arc<Replica>> {
+        self.store(store).host.replica(range)
+    }
+
+    /// Waits until all running stores have the first range alone, over everything.
+    async fn await_one_range(&self) {
+        eventually("one range everywhere", || async {
+            let merged = self.running().all(|(_, store)| {
+                let whole = store.host.replica(FIRST).and_then(|left| left.descriptor());
+                let whole = whole.is_some_and(|left| left.span == Span::everything());
+                whole && store.host.replica(RIGHT).is_none()
+            });
+            merged.then_some(())
+        })
+        .await;
+    }
+
+    async fn await_serving(&self) {
+        for (name, value) in [("a", "left"), ("z", "right")] {
+            assert_eq!(self.read(name).await.as_deref(), Some(value));
+        }
+        self.write("z", "again").await;
+        assert_eq!(self.read("z").await.as_deref(), Some("again"));
+    }
+
+    /// Has the right range's leader propose a command, with nobody driving the merge.
+    async fn undriven(&self, command: Command) -> u64 {
+        let leader = self.await_leader(RIGHT).await;
+        let replica = self.held_by(leader, RIGHT).unwrap();
+        let term = replica.standing().term;
+        let (index, answer) = replica
+            .propose_in::<MergeAnswer>(term, &command, || {})
+            .await
+            .unwrap();
+        assert_eq!(answer, Ok(()));
+        index
+    }
+
+    /// Keeps every replica of the right range from driving its merge, or lets it.
+    fn keep_from_driving(&self, keep: bool) {
+        for (_, store) in self.running() {
+            if let Some(replica) = store.host.replica(RIGHT) {
+                replica.driving.store(keep, Ordering::Release);
+                replica.merging.notify_one();
+            }
+        }
+    }
+
+    /// Freezes the right range, waits until every replica has that, and gives the range up.
+    async fn give_up(&self) {
+        self.keep_from_driving(true);
+        let frozen = self.undriven(Command::Freeze { bounds: 2 }).await;
+        let leader = self.await_leader(RIGHT).await;
+        let replica = self.held_by(leader, RIGHT).unwrap();
+        eventually("the freeze everywhere", || async {
+            let all = replica.peers().iter().all(|peer| peer.lag == Some(0));
+            all.then_some(())
+        })
+        .await;
+        assert_eq!(replica.shared.merge(), Merge::Frozen { at: frozen });
+        self.undriven(Command::Yield { bounds: 3 }).await;
+    }
+}
+
+#[tokio::test]
+async fn two_ranges_become_one_that_remembers_both() {
+    let cluster = halves().await;
+    let (address, target) = cluster.target(&key("z")).unwrap();
+    let mut once = cluster.put(target, "y", "once");
+    let Ok(WriteOutcome::Created(revision)) = cluster.try_write(&address, &once).await else {
+        panic!("not written")
+    };
+    cluster.led_step(RIGHT, merge(2)).await;
+    cluster.await_one_range().await;
+
+    // Whoever still believes in the right range learns who holds its keys.
+    let (address, target) = cluster.target(&key("y")).unwrap();
+    assert_eq!((target.range, target.bounds), (FIRST, 4));
+    // The answer was lost, and the write is sent again to the new owner.
+    once.target = target;
+    let again = cluster.try_write(&address, &once).await;
+    assert_eq!(again, Ok(WriteOutcome::Created(revision)), "applied once");
+    let later = cluster.put(target, "y", "later");
+    match cluster.try_write(&address, &later).await {
+        Ok(WriteOutcome::Replaced(later)) => assert!(later > revision),
+        other => panic!("{other:?}"),
+    }
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn what_was_merged_is_one_range_after_a_restart() {
+    let mut cluster = halves().await;
+    cluster.led_step(RIGHT, merge(2)).await;
+    cluster.await_one_range().await;
+    for store in 1..=3 {
+        cluster.stop(store).await;
+    }
+    for store in 1..=3 {
+        cluster.start(store).await;
+    }
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_merged_range_can_be_split_and_merged_again() {
+    let cluster = halves().await;
+    cluster.led_step(RIGHT, merge(2)).await;
+    cluster.await_one_range().await;
+    let third = RangeId(3);
+    let Step::Split { replicas, .. } = split(Some("m")) else {
+        unreachable!()
+    };
+    let replicas = replicas
+        .into_iter()
+        .map(|(store, _)| (store, super::replica(third, store.0 as usize)))
+        .collect();
+    let again = Step::Split {
+        range: FIRST,
+        bounds: 4,
+        at: Some(key("m")),
+        right: third,
+        replicas,
+    };
+    cluster.led_step(FIRST, again).await;
+    cluster.await_leader(third).await;
+    let merge = Step::Merge {
+        range: third,
+        bounds: 5,
+    };
+    cluster.led_step(third, merge).await;
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_frozen_range_serves_nothing_and_its_next_leader_thaws_it() {
+    let cluster = halves().await;
+    cluster.keep_from_driving(true);
+    cluster.undriven(Command::Freeze { bounds: 2 }).await;
+    let (address, target) = cluster.target(&key("z")).unwrap();
+    for consistency in [Consistency::Linearizable, Consistency::Stale] {
+        let read = cluster.try_read(&address, target, "z", consistency).await;
+        assert!(matches!(read, Err(Error::NotReady(_))), "{read:?}");
+    }
+    let written = cluster.try_write(&address, &cluster.put(target, "z", "no")).await;
+    assert!(matches!(written, Err(Error::NotReady(_))), "{written:?}");
+
+    cluster.keep_from_driving(false);
+    cluster.await_serving().await;
+    let (_, target) = cluster.target(&key("z")).unwrap();
+    assert_eq!((target.range, target.bounds), (RIGHT, 4));
+    // The first attempt was taken back; a second one goes through.
+    cluster.led_step(RIGHT, merge(4)).await;
+    cluster.await_one_range().await;
+    assert_eq!(cluster.read("z").await.as_deref(), Some("again"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_write_in_the_log_behind_the_freeze_is_not_applied() {
+    let cluster = halves().await;
+    cluster.keep_from_driving(true);
+    let leader = cluster.await_leader(RIGHT).await;
+    let replica = cluster.held_by(leader, RIGHT).unwrap();
+    cluster.undriven(Command::Freeze { bounds: 2 }).await;
+    let write = crate::command::encode_writes(
+        holdfast_common::revision::Revision(1),
+        [cluster
+            .put(cluster.target(&key("z")).unwrap().1, "z", "late")
+            .into()]
+        .iter(),
+    );
+    let command = holdfast_common::raft::types::Command(write);
+    let response = replica.raft.client_write(command).await.unwrap();
+    let answers: crate::apply::WriteAnswers = holdfast_common::proto::decode(&response.data.0).unwrap();
+    assert!(matches!(answers[..], [Err(Error::NotReady(_))]), "{answers:?}");
+    cluster.keep_from_driving(false);
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_range_that_gave_itself_up_is_taken_over_without_its_leader() {
+    let mut cluster = halves().await;
+    cluster.give_up().await;
+    let leader = cluster.await_leader(RIGHT).await;
+    cluster.stop(leader).await;
+    cluster.keep_from_driving(false);
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.start(leader).await;
+    cluster.await_one_range().await;
+    assert_eq!(cluster.read("z").await.as_deref(), Some("again"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_away_takes_over_what_it_has_itself() {
+    let mut cluster = halves().await;
+    cluster.give_up().await;
+    let leader = cluster.await_leader(RIGHT).await;
+    let left = cluster.await_leader(FIRST).await;
+    let away = (1..=3).find(|store| ![leader, left].contains(store)).unwrap();
+    cluster.stop(away).await;
+    cluster.keep_from_driving(false);
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.start(away).await;
+    cluster.await_one_range().await;
+    let keys = |store| cluster.held_by(store, FIRST).map(|left| left.shared.get().keys);
+    eventually("the same on all", || async {
+        (keys(away)? == keys(left)?).then_some(())
+    })
+    .await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
+    let mut cluster = halves().await;
+    cluster.give_up().await;
+    let leader = cluster.await_leader(RIGHT).await;
+    let left = cluster.await_leader(FIRST).await;
+    let away = (1..=3).find(|store| ![leader, left].contains(store)).unwrap();
+    cluster.stop(away).await;
+    cluster.keep_from_driving(false);
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    for (_, store) in cluster.running() {
+        let replica = store.host.replica(FIRST).unwrap();
+        let applied = replica.shared.get().applied.unwrap().index;
+        replica.raft.trigger().snapshot().await.unwrap();
+        replica.raft.trigger().purge_log(applied).await.unwrap();
+    }
+    cluster.start(away).await;
+    cluster.await_one_range().await;
+    assert_eq!(cluster.read("z").await.as_deref(), Some("again"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn nothing_is_frozen_in_vain() {
+    let mut cluster = halves().await;
+    let leader = cluster.await_leader(RIGHT).await;
+    let refused = cluster.try_step(leader, merge(1)).await;
+    assert!(matches!(refused, Err(StepError::Refused(_))), "{refused:?}");
+    let away = (1..=3).find(|store| *store != leader).unwrap();
+    cluster.stop(away).await;
+    let id = super::replica(RIGHT, away);
+    eventually("the leader to notice", || async {
+        let peers = cluster.held_by(leader, RIGHT)?.peers();
+        peers.iter().any(|peer| peer.id == id && !peer.live).then_some(())
+    })
+    .await;
+    let busy = cluster.try_step(leader, merge(2)).await;
+    assert!(
+        matches!(busy, Err(StepError::Busy(_) | StepError::NotLeader(_))),
+        "{busy:?}"
+    );
+    let (_, target) = cluster.target(&key("z")).unwrap();
+    assert_eq!(target.bounds, 2, "it was never frozen");
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}

@@ -1,0 +1,125 @@
+//! A replica ends because its range was taken over by its left neighbour (`docs/split-merge.md`).
+//!
+//! The order makes it safe to stop anywhere. The neighbour's replica waits until the source's group has ended here, its log
+//! is applied up to the freeze and synced, and the intent is recorded; then one batch makes the source's rows its own. A
+//! start that finds the intent and no row of the source knows that this batch is durable, and finishes the burial; one that
+//! finds the row knows that it was lost, and the entry is applied again.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use holdfast_common::ids::{RangeId, ReplicaId};
+use tokio_util::task::TaskTracker;
+
+use super::effects::Effects;
+use super::{Host, Turn};
+use crate::command::Absorb;
+use crate::destroy;
+use crate::keys;
+use crate::machine::{RangeHost, RangeMachine};
+use crate::row::RangeRow;
+use crate::snapshot::Header;
+use crate::state::{Identity, RangeState};
+
+/// A replica that was taken over and is not buried yet.
+pub(super) struct Ended {
+    replica: ReplicaId,
+    turn: Turn,
+}
+
+impl Host {
+    /// Ends the source's replica on this store and keeps its turn for [`taken_over`](Self::taken_over).
+    pub(super) async fn take_over(&self, absorb: &Absorb) -> io::Result<RangeState> {
+        let range = absorb.source;
+        let turn = self.turn(range).await;
+        if let Some(running) = self.replica(range) {
+            self.stop(&turn, &running).await;
+        }
+        let row = self.site.engine.get(&keys::range_row(range))?;
+        let row = row.ok_or_else(|| {
+            io::Error::other(format!(
+                "range {range}, to be taken over, has no data on this store"
+            ))
+        })?;
+        let replica = RangeRow::decode(row)?.replica;
+        let identity = Identity {
+            range,
+            replica,
+            store: self.site.store,
+        };
+        let host: Arc<dyn RangeHost> = Arc::new(Effects::new(self.me.clone(), &TaskTracker::new()));
+        // Opening syncs what was applied: from here on a missing row means that it was taken over.
+        let machine = RangeMachine::open(identity, self.site.engine.clone(), host).await;
+        let mut machine = machine.map_err(io::Error::other)?;
+        let mut log = self.log.group(range, replica, None);
+        machine.replay(&mut log, absorb.frozen).await?;
+        let state = machine
+            .into_state()
+            .ok_or_else(|| io::Error::other(format!("range {range} has no state on this store")))?;
+        self.ledger.begin_takeover(range, replica).await?;
+        self.ended.insert(range, Ended { replica, turn });
+        Ok(state)
+    }
+
+    /// Buries the source's replica, whose rows are the target's now.
+    pub(super) fn taken_over(self: &Arc<Self>, source: RangeId) {
+        if let Some((_, Ended { replica, turn })) = self.ended.remove(&source) {
+            tracing::info!(range = %source, %replica, "the range went into its left neighbour");
+            self.burials.spawn(self.clone().bury(source, replica, turn));
+        }
+    }
+
+    async fn bury(self: Arc<Self>, range: RangeId, replica: ReplicaId, turn: Turn) {
+        let buried = async {
+            self.site.engine.persist().await.map_err(destroy::Error::from)?;
+            destroy::destroy(&self.site.engine, &self.log, &self.ledger, range, replica).await?;
+            self.ledger.end_takeover(range, replica).await?;
+            self.births.forget(replica).await?;
+            Ok::<_, destroy::Error>(())
+        };
+        if let Err(error) = buried.await {
+            self.site
+                .alarm
+                .raise(format!("burying replica {replica} of range {range}: {error}"));
+        }
+        drop(turn);
+        self.site.changed.notify_one();
+    }
+
+    /// Destroys a replica that stands in the way of a snapshot, if its range is known to be no more: the snapshot's range
+    /// holds its first key under larger bounds, which only a merge brings about. Not while a replica of this store ends
+    /// where it begins: that one may have to take it over.
+    pub(super) fn make_way(&self, dead: RangeId, snapshot: &Header) {
+        let Some(replica) = self.replica(dead) else { return };
+        let Some(held) = replica.descriptor() else { return };
+        let start = held.span.start();
+        let is_dead = snapshot.row.span.contains(start) && snapshot.row.bounds > held.epoch.bounds;
+        if !is_dead || self.ends_at(start, snapshot.range) {
+            return;
+        }
+        let Some(host) = self.me.upgrade() else { return };
+        tracing::info!(range = %dead, replica = %replica.id, by = %snapshot.range, "a replica of a range that was merged away makes way");
+        self.burials.spawn(async move {
+            if let Err(error) = host.destroy(dead, replica.id).await {
+                tracing::warn!(range = %dead, %error, "a dead replica could not be destroyed");
+            }
+        });
+    }
+
+    /// Whether a replica of this store, other than one of `except`, ends at `key`.
+    fn ends_at(&self, key: &Bytes, except: RangeId) -> bool {
+        let mut others = self.replicas.iter().filter(|other| other.range != except);
+        others.any(|other| {
+            let held = other.descriptor();
+            held.is_some_and(|held| !key.is_empty() && held.span.end() == key)
+        })
+    }
+
+    /// Wakes a replica whose range is in the middle of a merge.
+    pub(super) fn look_at_merge(&self, range: RangeId) {
+        if let Some(replica) = self.replica(range) {
+            replica.merging.notify_one();
+        }
+    }
+}
