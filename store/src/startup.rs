@@ -135,7 +135,7 @@ async fn finish_takeovers(engine: &Engine, log: &LogEngine, ledger: &Ledger) -> 
     for (range, replica) in ledger.takeovers() {
         let row = engine.get(&keys::range_row(range))?;
         let there = row.map(RangeRow::decode).transpose()?;
-        if !there.is_some_and(|row| row.replica == replica) {
+        if there.is_none_or(|row| row.replica != replica) {
             tracing::info!(%range, %replica, "burying a replica whose range was taken over");
             destroy::destroy(engine, log, ledger, range, replica).await?;
         }

@@ -131,11 +131,22 @@ impl Admin {
         Ok(operator)
     }
 
+    /// Changes settings.
+    pub async fn configure(&self, patch: Value) -> anyhow::Result<()> {
+        let url = format!("{}/v1/config", self.base);
+        self.http
+            .patch(url)
+            .json(&patch)
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
     /// Leaves the placing of replicas and leaderships to the test, and waits until nothing is under way.
     pub async fn place_by_hand(&self) -> anyhow::Result<()> {
-        let off = json!({"schedulers": {"balance": false, "balance_leaders": false}});
-        let url = format!("{}/v1/config", self.base);
-        self.http.patch(url).json(&off).send().await?.error_for_status()?;
+        self.configure(json!({"schedulers": {"balance": false, "balance_leaders": false}}))
+            .await?;
         self.until("nothing is under way", Duration::from_secs(30), async || {
             let operators = self.get("/v1/operators?limit=100").await?;
             let operators = operators["items"].as_array().cloned().unwrap_or_default();

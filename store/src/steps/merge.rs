@@ -93,6 +93,7 @@ impl Replica {
             )));
         }
         self.ask(None).await?;
+        let begun = clock::now();
         let (frozen, answer) = self
             .propose_in::<MergeAnswer>(term, &Command::Freeze { bounds }, || {})
             .await?;
@@ -107,7 +108,9 @@ impl Replica {
         let give_up = Command::Yield { bounds: bounds + 1 };
         let (_, answer) = self.propose_in::<MergeAnswer>(term, &give_up, || {}).await?;
         answer.map_err(|refused| StepError::Busy(refused.to_string()))?;
-        self.be_absorbed(frozen).await
+        self.be_absorbed(frozen).await?;
+        tracing::info!(range = %self.range, frozen_ms = begun.elapsed().as_millis() as u64, "the range was merged away");
+        Ok(())
     }
 
     /// Waits until every member has the entry at `index` in its synced log; false when this replica leads no more.

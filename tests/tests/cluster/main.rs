@@ -4,6 +4,7 @@ mod edges;
 mod import_export;
 mod kill;
 mod membership;
+mod merge;
 mod refusals;
 
 use holdfast_tests::{Cluster, Options};
