@@ -268,6 +268,11 @@ async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
         let applied = replica.shared.get().applied.unwrap().index;
         replica.raft.trigger().snapshot().await.unwrap();
         replica.raft.trigger().purge_log(applied).await.unwrap();
+        eventually("the purge", || async {
+            let bounds = store.log.log_bounds(FIRST, replica.id).unwrap();
+            bounds.purged.is_some_and(|purged| purged.index >= applied).then_some(())
+        })
+        .await;
     }
     cluster.start(away).await;
     cluster.await_one_range().await;
