@@ -20,6 +20,7 @@ use crate::member::Member;
 use crate::operator::judge::{Verdict, judge};
 use crate::operator::{Operator, Status};
 use crate::roster::Roster;
+use crate::schedule::burden;
 use crate::schedule::decision;
 use crate::schedule::driver::Weighed;
 use crate::state::StoreIntent;
@@ -125,10 +126,21 @@ async fn reign(member: &Arc<Member>) {
         }
         dispatch(member, &lead);
         if is_due(&mut surveyed, SURVEY_EVERY) {
-            member.look(&lead, metrics::observe);
+            survey(member, &lead);
         }
         roster::keep(member, &roster);
     }
+}
+
+/// Takes stock of what moves all the time.
+fn survey(member: &Member, lead: &Lead) {
+    member.look(lead, |view| {
+        metrics::observe(view);
+        lead.sample_above(burden::sample_above(view));
+    });
+    let state = member.group.shared().state();
+    lead.reports()
+        .forget_loads(|range| state.map.get(range).is_some());
 }
 
 fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {

@@ -1,6 +1,7 @@
 //! What only the leading member has: the stores' reports, and what it has in mind because of them. Gone with its leadership.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
@@ -28,6 +29,8 @@ pub struct Lead {
     plans: Mutex<Plans>,
     /// Replicas whose last report may teach the map something.
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
+    /// See [`HeartbeatAnswer::sample_above`].
+    sample_above: AtomicU64,
     wake: Notify,
     ended: CancellationToken,
 }
@@ -55,6 +58,7 @@ impl Lead {
             reports: Mutex::default(),
             plans: Mutex::default(),
             news: Mutex::default(),
+            sample_above: AtomicU64::new(u64::MAX),
             wake: Notify::new(),
             ended: CancellationToken::new(),
         }
@@ -68,6 +72,11 @@ impl Lead {
     /// What the member has in mind.
     pub fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock()
+    }
+
+    /// Has leaders sample ranges with more load than this from now on, in units a second.
+    pub fn sample_above(&self, units: u64) {
+        self.sample_above.store(units, Ordering::Relaxed);
     }
 
     /// Has the duties looked at now rather than at the next tick.
@@ -109,6 +118,7 @@ impl Lead {
             interval_ms: settings.heartbeat_interval_ms,
             split_bytes: settings.split_bytes,
             steps,
+            sample_above: self.sample_above.load(Ordering::Relaxed),
         };
         member.group.shared().hub().publish_leaders(accepted.leaders);
         self.wake();

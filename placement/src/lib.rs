@@ -23,6 +23,7 @@ pub mod duties;
 pub mod group;
 pub mod identity;
 pub mod lead;
+mod loads;
 pub mod machine;
 pub mod member;
 pub mod metrics;

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::load::Load;
 use holdfast_common::proto::placement::{Capacity, Heartbeat, Leading, PeerProgress, ReplicaReport};
 
+use crate::loads::Loads;
 use crate::view::Millis;
 
 /// The last word of every store.
@@ -16,6 +18,7 @@ use crate::view::Millis;
 pub struct Reports {
     stores: BTreeMap<StoreId, StoreReport>,
     leaders: HashMap<RangeId, Leader>,
+    loads: Loads,
 }
 
 /// The last word of one store.
@@ -91,6 +94,9 @@ impl Reports {
                 .map(|report| (report.replica, report.clone())),
         );
 
+        for report in &heartbeat.replicas {
+            self.loads.learn(report);
+        }
         let unclaimed = before.into_iter().chain(led_by_gone).map(|range| (range, None));
         let mut claims: BTreeMap<RangeId, Option<Leader>> = unclaimed.collect();
         for report in &heartbeat.replicas {
@@ -187,6 +193,16 @@ impl Reports {
     pub fn leading(&self, range: RangeId) -> Option<&Leading> {
         let leader = self.leader(range)?;
         self.replica(leader.store, leader.replica)?.leading.as_ref()
+    }
+
+    /// What is asked of a range, as far as it was measured.
+    pub fn load(&self, range: RangeId) -> Option<Load> {
+        self.loads.get(range)
+    }
+
+    /// Forgets what was measured of ranges that are no more.
+    pub fn forget_loads(&mut self, exists: impl Fn(RangeId) -> bool) {
+        self.loads.retain(exists);
     }
 
     /// How far a replica is behind, by its leader's word.
