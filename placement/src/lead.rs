@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::corrections::Corrections;
+use crate::heatmap::Heatmap;
 use crate::member::Member;
 use crate::reports::Reports;
 use crate::schedule::Driver;
@@ -21,12 +22,14 @@ const MAX_STEPS: usize = 256;
 
 /// The leading member's own.
 ///
-/// Locks are taken in this order: the replicated state, `reports`, `plans`.
+/// Locks are taken in this order: the replicated state, `reports`, `plans`; `heatmap` by itself.
 pub struct Lead {
     /// Since when, by the member's clock.
     pub since: Millis,
     reports: Mutex<Reports>,
     plans: Mutex<Plans>,
+    /// What was asked of the ranges since it leads.
+    heatmap: Mutex<Heatmap>,
     /// Replicas whose last report may teach the map something.
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
     /// See [`HeartbeatAnswer::sample_above`].
@@ -57,6 +60,7 @@ impl Lead {
             since: now,
             reports: Mutex::default(),
             plans: Mutex::default(),
+            heatmap: Mutex::default(),
             news: Mutex::default(),
             sample_above: AtomicU64::new(u64::MAX),
             wake: Notify::new(),
@@ -72,6 +76,11 @@ impl Lead {
     /// What the member has in mind.
     pub fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock()
+    }
+
+    /// What was asked of the ranges.
+    pub fn heatmap(&self) -> MutexGuard<'_, Heatmap> {
+        self.heatmap.lock()
     }
 
     /// Has leaders sample ranges with more load than this from now on, in units a second.

@@ -71,7 +71,7 @@ fn role(role: Role) -> &'static str {
 }
 
 /// Text, and its base64 twin when the bytes are not UTF-8.
-fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(super) fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     json.insert(name.to_owned(), String::from_utf8_lossy(bytes).into());
     if str::from_utf8(bytes).is_err() {
         json.insert(format!("{name}_base64"), STANDARD.encode(bytes).into());

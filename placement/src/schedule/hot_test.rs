@@ -157,7 +157,8 @@ fn a_leadership_moves_first_and_a_replica_only_where_no_voter_has_time() {
     for _ in 0..10 {
         world.heartbeats();
     }
-    let then = Hot.propose(&world.view());
+    let mut then = Hot.propose(&world.view());
+    then.retain(|idea| idea.change.is_some());
     assert!(!then.is_empty());
     for idea in &then {
         let leader = world.view().leader(idea.range).unwrap().store;

@@ -1,6 +1,7 @@
 //! Requests to the stores made of thin air: so many reads a second of each key, and what leaders say of them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Key;
@@ -47,8 +48,15 @@ impl Traffic {
     }
 
     fn within<'a>(&'a self, truth: &'a Truth) -> impl Iterator<Item = (&'a Key, f64)> {
-        let all = self.reads.iter().map(|(key, reads)| (key, *reads));
-        all.filter(|(key, _)| truth.descriptor.span.contains(key.as_bytes()))
+        let span = &truth.descriptor.span;
+        let end = match span.end() {
+            end if end.is_empty() => Bound::Unbounded,
+            end => Bound::Excluded(&end[..]),
+        };
+        let within = self
+            .reads
+            .range::<[u8], _>((Bound::Included(&span.start()[..]), end));
+        within.map(|(key, reads)| (key, *reads))
     }
 
     /// What an exact sample would say.
