@@ -22,13 +22,17 @@ use crate::view::View;
 /// Below this mean, in units a second, nothing is done for the sake of load.
 const MIN_MEAN: f64 = 50.0;
 
+/// Below this mean, nothing is left undone for its sake: less than [`MIN_MEAN`], or a load about there would be now one and
+/// now the other.
+const FORGETTABLE_MEAN: f64 = 25.0;
+
 /// A store is overloaded from this multiple of the mean on.
 const OVERLOADED: f64 = 1.2;
 
 /// Up to this multiple of the mean, a store may be given leaderships for other reasons.
 const ADMITTED: f64 = 1.1;
 
-/// A range with more than this part of the mean is worth a change.
+/// A range with more than this part of the mean is worth to be left where it is.
 const SIGNIFICANT: f64 = 0.02;
 
 /// A range with less than this part of the mean may go anywhere.
@@ -104,15 +108,22 @@ impl Burden {
                 .is_some_and(|load| *load > OVERLOADED * self.mean)
     }
 
-    /// Whether a range's load is worth a change, and worth to be left where it is.
+    /// Whether a range's load is such that it moves something.
+    pub(super) fn is_noticeable(&self, units: f64) -> bool {
+        units > NEGLIGIBLE * self.mean
+    }
+
+    /// Whether a range should stay where it is led.
     pub(super) fn is_significant(&self, units: f64) -> bool {
-        self.matters() && units > SIGNIFICANT * self.mean
+        self.mean >= FORGETTABLE_MEAN && units > SIGNIFICANT * self.mean
     }
 
     /// Whether a store can be given a leadership for another reason than load.
     pub(super) fn admits(&self, store: StoreId, units: f64) -> bool {
         let load = self.loads.get(&store).copied().unwrap_or(0.0);
-        !self.matters() || units <= NEGLIGIBLE * self.mean || load + units <= ADMITTED * self.mean
+        self.mean < FORGETTABLE_MEAN
+            || units <= NEGLIGIBLE * self.mean
+            || load + units <= ADMITTED * self.mean
     }
 
     /// Counts a change that was chosen.

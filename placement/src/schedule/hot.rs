@@ -3,7 +3,7 @@
 //! A leadership moves first: it takes the load along and no data. If no voter of the store's ranges is on a store that has
 //! little to do, a follower's replica moves to such a store, and the leadership after it at a later look. A change must
 //! leave the giver with clearly more than the taker had before it and gets, so that the two come closer by more than
-//! measurements vary; so each one lowers the sum of the squares of the loads by a least amount, and there is an end to it.
+//! measurements vary; and the taker is one that has less than its share. So each one lowers the sum of the squares of the loads by a least amount, and there is an end to it.
 //! What a change can't better is left alone and said: mostly a range that is too large a piece, which `split_by_load`
 //! divides if there is a place for it, or one key.
 
@@ -28,6 +28,12 @@ pub(super) const NAME: &str = "hot";
 
 /// Most changes begun at a look.
 const CHANGES: usize = 4;
+
+/// A change must move so much of what the giver has too much...
+const WORTH: f64 = 0.1;
+
+/// ...unless there are many that together move so much of it.
+const WORTH_TOGETHER: f64 = 0.5;
 
 /// By how much of the mean the giver must then have more than the taker had before, at least.
 const MARGIN: f64 = 0.1;
@@ -77,7 +83,7 @@ struct Relief<'a> {
 struct Plan<'a> {
     view: &'a View<'a>,
     burden: Burden,
-    /// The ranges with much to do that each store leads, and will.
+    /// The ranges with something to do that each store leads, and will.
     led: BTreeMap<StoreId, Vec<(f64, &'a Descriptor)>>,
     taken: BTreeSet<RangeId>,
 }
@@ -89,7 +95,7 @@ impl<'a> Plan<'a> {
         if burden.matters() {
             for range in view.state.map.iter() {
                 let units = units(range.id, view);
-                if let Some(leader) = future_leader(range, view).filter(|_| burden.is_significant(units)) {
+                if let Some(leader) = future_leader(range, view).filter(|_| burden.is_noticeable(units)) {
                     led.entry(leader).or_default().push((units, range));
                 }
             }
@@ -110,11 +116,26 @@ impl<'a> Plan<'a> {
         overloaded.into_iter().find(|(store, _)| !stuck.contains(store))
     }
 
-    /// The ranges that a store could give away now.
-    fn givable(&self, from: StoreId) -> impl Iterator<Item = (f64, &'a Descriptor)> {
+    /// The ranges that a store could give away now, those left out that would change next to nothing: where one range is
+    /// too much, to send all the others away costs as many changes and helps little.
+    fn givable(&self, from: StoreId, load: f64) -> impl Iterator<Item = (f64, &'a Descriptor)> {
+        let excess = load - self.burden.mean();
         let led = self.led.get(&from).into_iter().flatten().copied();
-        led.filter(|(_, range)| {
-            !self.taken.contains(&range.id) && !self.view.is_busy(range.id) && !range.is_joint()
+        let fitting: f64 = led
+            .clone()
+            .map(|(units, _)| units)
+            .filter(|units| *units <= excess)
+            .sum();
+        let least = if fitting >= WORTH_TOGETHER * excess {
+            0.0
+        } else {
+            WORTH * excess
+        };
+        led.filter(move |(units, range)| {
+            *units >= least
+                && !self.taken.contains(&range.id)
+                && !self.view.is_busy(range.id)
+                && !range.is_joint()
         })
     }
 
@@ -122,11 +143,11 @@ impl<'a> Plan<'a> {
     fn busier(&self, load: f64, units: f64, to: StoreId) -> Option<f64> {
         let taker = self.burden.known(to)?;
         let is_closer = load - units - taker >= MARGIN * self.burden.mean();
-        is_closer.then(|| (load - units).max(taker + units))
+        (is_closer && taker < self.burden.mean()).then(|| (load - units).max(taker + units))
     }
 
     fn best_transfer(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {
-        let reliefs = self.givable(from).flat_map(|(units, range)| {
+        let reliefs = self.givable(from, load).flat_map(|(units, range)| {
             let heirs = heirs(range, self.view).into_iter();
             heirs.filter_map(move |heir| {
                 let to = heir.store;
@@ -144,7 +165,7 @@ impl<'a> Plan<'a> {
 
     fn best_move(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {
         let healthy = self
-            .givable(from)
+            .givable(from, load)
             .filter(|(_, range)| self.view.range_health(range) == RangeHealth::Ok);
         let reliefs = healthy.flat_map(|(units, range)| {
             self.view.candidates(range).filter_map(move |store| {
