@@ -33,6 +33,11 @@ pub fn random_id() -> u64 {
     rand::random_range(1..=u64::MAX >> 1)
 }
 
+/// A random number below `bound`; 0 when that is 0.
+pub fn random_below(bound: u64) -> u64 {
+    rand::random_range(0..bound.max(1))
+}
+
 /// `base` plus up to as much again, so that what failed together does not retry together.
 pub fn jittered(base: Duration) -> Duration {
     base + base.mul_f64(rand::random::<f64>())

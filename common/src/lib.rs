@@ -10,6 +10,7 @@ pub mod clock;
 pub mod ids;
 pub mod key;
 pub mod limits;
+pub mod load;
 pub mod net;
 pub mod placement_client;
 pub mod proto;

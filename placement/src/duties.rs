@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::{OperatorId, StoreId};
+use holdfast_common::load::Load;
 use holdfast_common::net::Lane;
-use holdfast_common::proto::placement::{Error, Step, StepError};
+use holdfast_common::proto::placement::{Error, Leading, Step, StepError};
 use holdfast_common::proto::{self, method};
 use holdfast_common::range::Descriptor;
 use openraft::ServerState;
@@ -20,6 +22,7 @@ use crate::member::Member;
 use crate::operator::judge::{Verdict, judge};
 use crate::operator::{Operator, Status};
 use crate::roster::Roster;
+use crate::schedule::burden;
 use crate::schedule::decision;
 use crate::schedule::driver::Weighed;
 use crate::state::StoreIntent;
@@ -124,11 +127,31 @@ async fn reign(member: &Arc<Member>) {
             tracing::debug!(%error, "a command was not taken");
         }
         dispatch(member, &lead);
+        let before = surveyed;
         if is_due(&mut surveyed, SURVEY_EVERY) {
-            member.look(&lead, metrics::observe);
+            let since = before.map_or(SURVEY_EVERY, |before| before.elapsed());
+            survey(member, &lead, since);
         }
         roster::keep(member, &roster);
     }
+}
+
+/// Takes stock of what moves all the time.
+fn survey(member: &Member, lead: &Lead, since: Duration) {
+    let asked: Vec<(Bytes, Load)> = member.look(lead, |view| {
+        metrics::observe(view);
+        lead.sample_above(burden::sample_above(view));
+        let load = |range| view.reports.leading(range).map(Leading::load).unwrap_or_default();
+        let ranges = view.state.map.iter();
+        ranges
+            .map(|range| (range.span.start().clone(), load(range.id)))
+            .collect()
+    });
+    lead.heatmap()
+        .observe(clock::wall_ms() / 1_000, since.as_secs_f64(), asked.into_iter());
+    let state = member.group.shared().state();
+    lead.reports()
+        .forget_loads(|range| state.map.get(range).is_some());
 }
 
 fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {

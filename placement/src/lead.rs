@@ -1,6 +1,7 @@
 //! What only the leading member has: the stores' reports, and what it has in mind because of them. Gone with its leadership.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::corrections::Corrections;
+use crate::heatmap::Heatmap;
 use crate::member::Member;
 use crate::reports::Reports;
 use crate::schedule::Driver;
@@ -20,14 +22,18 @@ const MAX_STEPS: usize = 256;
 
 /// The leading member's own.
 ///
-/// Locks are taken in this order: the replicated state, `reports`, `plans`.
+/// Locks are taken in this order: the replicated state, `reports`, `plans`; `heatmap` by itself.
 pub struct Lead {
     /// Since when, by the member's clock.
     pub since: Millis,
     reports: Mutex<Reports>,
     plans: Mutex<Plans>,
+    /// What was asked of the ranges since it leads.
+    heatmap: Mutex<Heatmap>,
     /// Replicas whose last report may teach the map something.
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
+    /// See [`HeartbeatAnswer::sample_above`].
+    sample_above: AtomicU64,
     wake: Notify,
     ended: CancellationToken,
 }
@@ -54,7 +60,9 @@ impl Lead {
             since: now,
             reports: Mutex::default(),
             plans: Mutex::default(),
+            heatmap: Mutex::default(),
             news: Mutex::default(),
+            sample_above: AtomicU64::new(u64::MAX),
             wake: Notify::new(),
             ended: CancellationToken::new(),
         }
@@ -68,6 +76,16 @@ impl Lead {
     /// What the member has in mind.
     pub fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock()
+    }
+
+    /// What was asked of the ranges.
+    pub fn heatmap(&self) -> MutexGuard<'_, Heatmap> {
+        self.heatmap.lock()
+    }
+
+    /// Has leaders sample ranges with more load than this from now on, in units a second.
+    pub fn sample_above(&self, units: u64) {
+        self.sample_above.store(units, Ordering::Relaxed);
     }
 
     /// Has the duties looked at now rather than at the next tick.
@@ -109,6 +127,7 @@ impl Lead {
             interval_ms: settings.heartbeat_interval_ms,
             split_bytes: settings.split_bytes,
             steps,
+            sample_above: self.sample_above.load(Ordering::Relaxed),
         };
         member.group.shared().hub().publish_leaders(accepted.leaders);
         self.wake();

@@ -4,7 +4,7 @@
 //! state machine of its own, on 1, 3 or 5 members; data is read and written without it.
 //!
 //! - **Pure**, in which everything is decided: [`state`] and [`command`] (what all members agree on and how it changes),
-//!   [`range_map`], [`operator`] (planned changes), [`reports`] and [`view`] (what the leading member sees), [`schedule`]
+//!   [`range_map`], [`operator`] (planned changes), [`reports`], [`view`] and [`heatmap`] (what the leading member sees), [`schedule`]
 //!   (what it would change), [`corrections`] (what it puts right).
 //! - **The member**: [`identity`] and [`admission`] (who it is, how it comes in), [`machine`] and [`snapshot`] (the state
 //!   under Raft), [`group`], [`roster`] (the members of the group itself), [`lead`] and [`duties`] (what the leading
@@ -21,8 +21,10 @@ pub mod config;
 pub mod corrections;
 pub mod duties;
 pub mod group;
+pub mod heatmap;
 pub mod identity;
 pub mod lead;
+mod loads;
 pub mod machine;
 pub mod member;
 pub mod metrics;

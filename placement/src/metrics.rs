@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::operator::{Kind, Operator, Status};
+use crate::schedule::burden::store_loads;
 use crate::state::StoreIntent;
 use crate::view::{Health, RangeHealth, View};
 
@@ -34,7 +35,10 @@ pub fn describe() {
     describe_histogram!(OPERATOR_SECONDS, "Time from the start of an operator to its end.");
     describe_gauge!(PENDING, "Operators under way, by type.");
     describe_gauge!(HEARTBEAT_AGE, "Time since a store was last heard of.");
-    describe_gauge!(STORE_SCORE, "What a store holds, by kind: replicas, leaders.");
+    describe_gauge!(
+        STORE_SCORE,
+        "What a store holds, by kind: replicas, leaders, load (units of work a second)."
+    );
     describe_gauge!(HOT_RANGES, "Operations a second of the busiest ranges, by rank.");
     leads(false);
     forget();
@@ -103,14 +107,16 @@ pub fn observe(view: &View<'_>) {
     for kind in Kind::NAMES {
         gauge!(PENDING, "type" => kind).set(amount(pending.get(kind)));
     }
-    let leaders = view.reports.leaders_by_store();
+    let (leaders, loads) = (view.reports.leaders_by_store(), store_loads(view));
     for store in view.state.present_stores() {
         let id = store.id.to_string();
         gauge!(HEARTBEAT_AGE, "store" => id.clone())
             .set(Duration::from_millis(view.silence(store.id)).as_secs_f64());
         let replicas = view.replicas_on(store.id);
         gauge!(STORE_SCORE, "store" => id.clone(), "kind" => "replicas").set(amount(Some(&replicas)));
-        gauge!(STORE_SCORE, "store" => id, "kind" => "leaders").set(amount(leaders.get(&store.id)));
+        gauge!(STORE_SCORE, "store" => id.clone(), "kind" => "leaders").set(amount(leaders.get(&store.id)));
+        let load = loads.get(&store.id).copied().unwrap_or(0.0);
+        gauge!(STORE_SCORE, "store" => id, "kind" => "load").set(load);
     }
     hot_ranges(view);
 }

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::load::Load;
 use holdfast_common::proto::placement::{Capacity, Heartbeat, Leading, PeerProgress, ReplicaReport};
 
+use crate::loads::Loads;
 use crate::view::Millis;
 
 /// Ranges that may have gone before what was remembered of them is forgotten.
@@ -21,6 +23,7 @@ pub struct Reports {
     leaders: HashMap<RangeId, Leader>,
     /// The bounds version that a range's leader last reported, and when it was first heard.
     bounds: HashMap<RangeId, (u64, Millis)>,
+    loads: Loads,
 }
 
 /// The last word of one store.
@@ -96,6 +99,9 @@ impl Reports {
                 .map(|report| (report.replica, report.clone())),
         );
 
+        for report in &heartbeat.replicas {
+            self.loads.learn(report);
+        }
         let unclaimed = before.into_iter().chain(led_by_gone).map(|range| (range, None));
         let mut claims: BTreeMap<RangeId, Option<Leader>> = unclaimed.collect();
         for report in &heartbeat.replicas {
@@ -206,6 +212,16 @@ impl Reports {
     /// The bounds version of a range by its leader's word, and since when this member has known it.
     pub fn bounds(&self, range: RangeId) -> Option<(u64, Millis)> {
         self.bounds.get(&range).copied()
+    }
+
+    /// What is asked of a range, as far as it was measured.
+    pub fn load(&self, range: RangeId) -> Option<Load> {
+        self.loads.get(range)
+    }
+
+    /// Forgets what was measured of ranges that are no more.
+    pub fn forget_loads(&mut self, exists: impl Fn(RangeId) -> bool) {
+        self.loads.retain(exists);
     }
 
     /// How far a replica is behind, by its leader's word.

@@ -19,6 +19,10 @@ fn report(replica: u64, range: u64, term: u64, leads: bool) -> ReplicaReport {
         reads_per_second: 0.0,
         writes_per_second: 0.0,
         peers: Vec::new(),
+        read_bytes_per_second: 0.0,
+        written_bytes_per_second: 0.0,
+        is_measured: true,
+        hot: None,
     };
     ReplicaReport {
         replica: ReplicaId(replica),

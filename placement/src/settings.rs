@@ -29,6 +29,12 @@ pub struct Settings {
     pub max_operators: u32,
     /// Most operators under way that move data to or from one store.
     pub max_operators_per_store: u32,
+    /// Operations a second past which a range is split, at least 10.
+    pub split_operations_per_second: u64,
+    /// Bytes read and written a second past which a range is split, at least 64 KiB.
+    pub split_bytes_per_second: u64,
+    /// How long a range must have been busy before it is split for that.
+    pub split_load_after_ms: u64,
     /// Which schedulers may act.
     pub schedulers: Schedulers,
 }
@@ -47,6 +53,10 @@ pub struct Schedulers {
     pub balance: bool,
     /// Spreads leaderships over the stores.
     pub balance_leaders: bool,
+    /// Splits ranges of which too much is asked.
+    pub split_by_load: bool,
+    /// Spreads load over the stores.
+    pub hot: bool,
 }
 
 impl Default for Settings {
@@ -63,12 +73,17 @@ impl Default for Settings {
             store_replace_after_ms: 600_000,
             max_operators: 64,
             max_operators_per_store: 8,
+            split_operations_per_second: 8_000,
+            split_bytes_per_second: 64 << 20,
+            split_load_after_ms: 10_000,
             schedulers: Schedulers {
                 repair: true,
                 split: true,
                 merge: true,
                 balance: true,
                 balance_leaders: true,
+                split_by_load: true,
+                hot: true,
             },
         }
     }
@@ -168,6 +183,21 @@ impl Settings {
             (1..=1_000).contains(&self.max_operators_per_store),
             "max_operators_per_store",
             "1 to 1,000",
+        )?;
+        check(
+            (10..=1_000_000_000).contains(&self.split_operations_per_second),
+            "split_operations_per_second",
+            "10 to 1,000,000,000",
+        )?;
+        check(
+            (64 << 10..=1 << 40).contains(&self.split_bytes_per_second),
+            "split_bytes_per_second",
+            "64 KiB to 1 TiB",
+        )?;
+        check(
+            self.split_load_after_ms <= 3_600_000,
+            "split_load_after_ms",
+            "at most an hour",
         )
     }
 }

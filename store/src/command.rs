@@ -128,6 +128,15 @@ impl Write {
         WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition + mutation
     }
 
+    /// Bytes of its key and value.
+    pub fn data_len(&self) -> usize {
+        let value = match &self.mutation {
+            Mutation::Put { value, .. } => value.len(),
+            Mutation::Delete => 0,
+        };
+        self.key.as_bytes().len() + value
+    }
+
     fn put(&self, buffer: &mut BytesMut) {
         buffer.put_u64_le(self.session.0);
         buffer.put_u64_le(self.sequence);

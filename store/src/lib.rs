@@ -32,6 +32,7 @@ pub mod identity;
 pub mod keys;
 pub mod ledger;
 mod link;
+mod load;
 pub mod machine;
 mod metrics;
 pub mod middle;

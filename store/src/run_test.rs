@@ -77,6 +77,7 @@ impl Service for Driver {
                     interval_ms: 50,
                     split_bytes: 2_000,
                     steps,
+                    sample_above: u64::MAX,
                 };
                 reply.send(proto::encode(&Ok::<_, Refusal>(answer)));
             }

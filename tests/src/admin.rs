@@ -131,28 +131,27 @@ impl Admin {
         Ok(operator)
     }
 
-    /// Changes settings.
-    pub async fn configure(&self, patch: Value) -> anyhow::Result<()> {
-        let url = format!("{}/v1/config", self.base);
-        self.http
-            .patch(url)
-            .json(&patch)
-            .send()
-            .await?
-            .error_for_status()?;
-        Ok(())
-    }
-
     /// Leaves the placing of replicas and leaderships to the test, and waits until nothing is under way.
     pub async fn place_by_hand(&self) -> anyhow::Result<()> {
-        self.configure(json!({"schedulers": {"balance": false, "balance_leaders": false}}))
-            .await?;
+        let off = json!({
+            "balance": false, "balance_leaders": false, "hot": false, "merge": false, "split_by_load": false
+        });
+        self.configure(json!({ "schedulers": off })).await?;
         self.until("nothing is under way", Duration::from_secs(30), async || {
             let operators = self.get("/v1/operators?limit=100").await?;
             let operators = operators["items"].as_array().cloned().unwrap_or_default();
             Ok(operators.iter().all(|operator| operator["state"] != "running"))
         })
         .await
+    }
+
+    /// Changes live settings.
+    pub async fn configure(&self, patch: Value) -> anyhow::Result<()> {
+        let url = format!("{}/v1/config", self.base);
+        let answer = self.http.patch(url).json(&patch).send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{patch}: {status}: {text}");
+        Ok(())
     }
 
     /// POSTs without a body; the status and what was answered.

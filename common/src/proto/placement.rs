@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, MemberId, RangeId, ReplicaId, StoreId};
 use crate::key::Key;
+use crate::load::Load;
 use crate::range::{Descriptor, Replica};
 
 /// Why the driver did not do as asked.
@@ -196,6 +197,59 @@ pub struct Leading {
     pub writes_per_second: f64,
     /// How far each other replica is behind.
     pub peers: Vec<PeerProgress>,
+    /// Bytes of keys and values read a second, lately.
+    pub read_bytes_per_second: f64,
+    /// Bytes of keys and values written a second, lately.
+    pub written_bytes_per_second: f64,
+    /// Whether it has led this range, with these bounds, for long enough that its rates say something.
+    pub is_measured: bool,
+    /// Present while the range has more to do than [`HeartbeatAnswer::sample_above`].
+    pub hot: Option<Box<HotSpot>>,
+}
+
+impl Leading {
+    /// What is asked of the range.
+    pub fn load(&self) -> Load {
+        Load {
+            reads: self.reads_per_second,
+            writes: self.writes_per_second,
+            read_bytes: self.read_bytes_per_second,
+            written_bytes: self.written_bytes_per_second,
+        }
+    }
+}
+
+/// What a sample of the requests to a busy range says. Shares are in percent of the requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotSpot {
+    /// How long the range has been that busy, seconds.
+    pub for_seconds: u32,
+    /// Whether the sample is large enough to conclude that there is no such key when none is named.
+    pub is_conclusive: bool,
+    /// Where a split would halve the load.
+    pub cut: Option<LoadCut>,
+    /// The one key that draws half of the requests or more.
+    pub key: Option<HotKey>,
+}
+
+/// A key that divides the requests to a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadCut {
+    /// The first key of the right part.
+    pub at: Key,
+    /// Requests to the left of it alone.
+    pub left_percent: u8,
+    /// Requests from it on alone.
+    pub right_percent: u8,
+}
+
+/// A key that many requests are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotKey {
+    /// The key.
+    pub key: Key,
+    /// How many of the requests are for it.
+    pub percent: u8,
 }
 
 /// How a follower or learner keeps up.
@@ -220,6 +274,8 @@ pub struct HeartbeatAnswer {
     pub split_bytes: u64,
     /// Steps that are due for ranges led by this store, in order.
     pub steps: Vec<Step>,
+    /// Load above which a leader samples the keys that are asked for, units a second (see [`Load`]).
+    pub sample_above: u64,
 }
 
 /// Asks for ids that nobody else is given.

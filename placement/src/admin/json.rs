@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use holdfast_common::proto::placement::{HotKey, Leading as ProtoLeading, LoadCut};
 use holdfast_common::range::{Descriptor, Role};
 use serde_json::{Map, Value, json};
 
@@ -24,18 +25,40 @@ pub(super) fn range(range: &Descriptor, view: &View<'_>) -> Value {
         .iter()
         .map(|replica| json!({"id": replica.id, "store_id": replica.store, "role": role(replica.role)}));
     let leading = view.reports.leading(range.id);
+    let load = leading.map(ProtoLeading::load).unwrap_or_default();
+    let hot = leading.and_then(|leading| leading.hot.as_deref());
     let rest = json!({
         "epoch": {"bounds": range.epoch.bounds, "membership": range.epoch.membership},
         "replicas": replicas.collect::<Vec<_>>(),
         "leader_store": view.leader(range.id).map(|leader| leader.store),
         "size_bytes": leading.map_or(0, |leading| leading.size_bytes),
         "keys": leading.map_or(0, |leading| leading.keys),
-        "reads_per_second": leading.map_or(0.0, |leading| leading.reads_per_second),
-        "writes_per_second": leading.map_or(0.0, |leading| leading.writes_per_second),
+        "reads_per_second": load.reads,
+        "writes_per_second": load.writes,
+        "read_bytes_per_second": load.read_bytes,
+        "written_bytes_per_second": load.written_bytes,
+        "load": load.units(),
+        "hot_key": hot.and_then(|hot| hot.key.as_ref()).map(hot_key),
+        "load_split": hot.and_then(|hot| hot.cut.as_ref()).map(load_split),
         "state": view.range_health(range).name(),
         "operator_id": view.state.operators.on_range(range.id).map(|operator| operator.id),
     });
     json.extend(rest.as_object().cloned().unwrap_or_default());
+    Value::Object(json)
+}
+
+/// The one key that draws half of a range's requests or more.
+fn hot_key(hot: &HotKey) -> Value {
+    let mut json = Map::from_iter([("percent".to_owned(), json!(hot.percent))]);
+    put_key(&mut json, "key", hot.key.as_bytes());
+    Value::Object(json)
+}
+
+/// Where a split would halve a busy range's load.
+fn load_split(cut: &LoadCut) -> Value {
+    let shares = json!({"left_percent": cut.left_percent, "right_percent": cut.right_percent});
+    let mut json = shares.as_object().cloned().unwrap_or_default();
+    put_key(&mut json, "key", cut.at.as_bytes());
     Value::Object(json)
 }
 
@@ -48,7 +71,7 @@ fn role(role: Role) -> &'static str {
 }
 
 /// Text, and its base64 twin when the bytes are not UTF-8.
-fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(super) fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     json.insert(name.to_owned(), String::from_utf8_lossy(bytes).into());
     if str::from_utf8(bytes).is_err() {
         json.insert(format!("{name}_base64"), STANDARD.encode(bytes).into());

@@ -4,6 +4,7 @@ mod cluster;
 mod decisions;
 mod forward;
 mod health;
+mod heatmap;
 mod json;
 mod operators;
 mod page;
@@ -113,7 +114,7 @@ fn routes(admin: Admin) -> Router {
         )
         .route("/v1/decisions", get(decisions::list))
         .route("/v1/config", get(settings::show).patch(settings::patch))
-        .route("/v1/heatmap", get(not_yet))
+        .route("/v1/heatmap", get(heatmap::show))
         .route_layer(middleware::from_fn_with_state(admin.clone(), led_here));
     let own = Router::new()
         .route("/", get(health::about))

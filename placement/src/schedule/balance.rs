@@ -3,13 +3,14 @@
 //! A range weighs its bytes and a little for being there, so that empty ranges are spread too. A move is worth it only if the
 //! store that gives still holds at least as much as the one that takes, and if they differ by more than a twentieth of
 //! the mean. So every move brings the two closer, none can be undone by the next look, and a balanced cluster is left
-//! alone.
+//! alone. The replica that leads a range with much to do stays: `hot` says where load goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_common::ids::{RangeId, StoreId};
 use holdfast_common::range::{Descriptor, Role};
 
+use super::burden::{Burden, units};
 use super::placing::{is_at_home, neighbours, sort};
 use super::{Idea, Scheduler, Score};
 use crate::operator::{Kind, Operator};
@@ -63,6 +64,7 @@ impl<'a> Plan<'a> {
     fn of(view: &'a View<'a>) -> Self {
         let stores = view.state.stores.keys().filter(|store| is_at_home(**store, view));
         let mut loads: BTreeMap<StoreId, u64> = stores.map(|store| (*store, 0)).collect();
+        let burden = Burden::of(view);
         let mut movable: BTreeMap<StoreId, Vec<(u64, &Descriptor)>> = BTreeMap::new();
         for range in view.state.map.iter() {
             let weight = weight(range, view);
@@ -73,11 +75,14 @@ impl<'a> Plan<'a> {
                 }
             }
             let rests = under_way.is_none() && !range.is_joint();
+            let is_busy = burden.is_significant(units(range.id, view)) && range.voters().count() > 1;
+            let leader = view.leader(range.id).map(|leader| leader.store);
             if rests && view.range_health(range) == RangeHealth::Ok {
                 for replica in range
                     .replicas
                     .iter()
                     .filter(|replica| replica.role == Role::Voter)
+                    .filter(|replica| !is_busy || leader != Some(replica.store))
                 {
                     movable.entry(replica.store).or_default().push((weight, range));
                 }

@@ -56,11 +56,12 @@ impl Decisions {
         let same = |known: &&mut Decision| {
             known.scheduler == scheduler
                 && known.range == idea.range
-                && known.change == idea.change
+                && is_alike(known.change.as_ref(), idea.change.as_ref())
                 && known.verdict == verdict
         };
         if let Some(known) = self.last.iter_mut().rev().find(same) {
             (known.at_ms, known.times, known.why) = (now_ms, known.times + 1, idea.why);
+            (known.change, known.scores) = (idea.change, idea.scores);
             return;
         }
         self.next += 1;
@@ -89,5 +90,13 @@ impl Decisions {
     /// Latest first.
     pub fn iter(&self) -> impl Iterator<Item = &Decision> {
         self.last.iter().rev()
+    }
+}
+
+/// Whether two changes are the same wish. The place of a split follows the load from look to look.
+fn is_alike(one: Option<&Kind>, other: Option<&Kind>) -> bool {
+    match (one, other) {
+        (Some(Kind::Split { .. }), Some(Kind::Split { .. })) => true,
+        _ => one == other,
     }
 }

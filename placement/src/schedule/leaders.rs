@@ -1,13 +1,15 @@
 //! Spreads leaderships over the stores: a leader does most of a range's work.
 //!
 //! A leadership goes from the store that leads most to the voter's store that leads least, if they differ by two at least,
-//! and by more than a twentieth of the mean. Counts include what is under way, so a look never repeats the last one.
+//! and by more than a twentieth of the mean, and if the one that takes it has load to spare ([`Burden`]): spreading load
+//! comes before spreading numbers. Counts include what is under way, so a look never repeats the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_common::ids::{RangeId, StoreId};
 use holdfast_common::range::Descriptor;
 
+use super::burden::{Burden, units};
 use super::placing::{as_f64, heirs, is_at_home, leaderships, sort};
 use super::{Idea, Scheduler, Score};
 use crate::operator::Kind;
@@ -47,10 +49,12 @@ impl Scheduler for BalanceLeaders {
             }
         }
         let (mut ideas, mut taken) = (Vec::new(), BTreeSet::new());
+        let mut burden = Burden::of(view);
         while ideas.len() < TRANSFERS
-            && let Some(idea) = best_transfer(&counts, &led, &taken, view)
+            && let Some(idea) = best_transfer(&counts, &burden, &led, &taken, view)
         {
             let (from, to) = idea.1;
+            burden.shift(from, to, units(idea.0.range, view));
             *counts.entry(from).or_default() -= 1;
             *counts.entry(to).or_default() += 1;
             taken.insert(idea.0.range);
@@ -62,6 +66,7 @@ impl Scheduler for BalanceLeaders {
 
 fn best_transfer(
     counts: &BTreeMap<StoreId, usize>,
+    burden: &Burden,
     led: &BTreeMap<StoreId, Vec<&Descriptor>>,
     taken: &BTreeSet<RangeId>,
     view: &View<'_>,
@@ -75,7 +80,10 @@ fn best_transfer(
         let choices = ranges
             .filter(|range| !taken.contains(&range.id))
             .filter_map(|range| {
-                let stores = heirs(range, view).into_iter().map(|heir| heir.store);
+                let (heirs, units) = (heirs(range, view).into_iter(), units(range.id, view));
+                let stores = heirs
+                    .map(|heir| heir.store)
+                    .filter(|store| burden.admits(*store, units));
                 let least = stores.min_by_key(|store| (counts.get(store).copied().unwrap_or(0), *store))?;
                 Some((counts.get(&least).copied().unwrap_or(0), *range, least))
             });

@@ -5,25 +5,30 @@
 //! [`all`] and its switch to [`Schedulers`](crate::settings::Schedulers).
 
 mod balance;
+pub mod burden;
 pub mod decision;
 pub mod departure;
 pub mod driver;
 mod evacuate;
+mod hot;
 mod leaders;
 mod merge;
 mod placing;
 mod repair;
 mod split;
+mod split_load;
 
 use holdfast_common::ids::{RangeId, StoreId};
 
 pub use self::balance::Balance;
 pub use self::driver::Driver;
 pub use self::evacuate::Evacuate;
+pub use self::hot::Hot;
 pub use self::leaders::BalanceLeaders;
 pub use self::merge::MergeSmall;
 pub use self::repair::Repair;
 pub use self::split::SplitBySize;
+pub use self::split_load::SplitByLoad;
 use crate::operator::Kind;
 use crate::settings::Settings;
 use crate::view::View;
@@ -71,11 +76,15 @@ pub fn all() -> Vec<Box<dyn Scheduler>> {
         Box::new(Repair),
         Box::new(Evacuate),
         Box::new(SplitBySize),
+        Box::new(SplitByLoad),
         Box::new(MergeSmall),
+        Box::new(Hot),
         Box::new(Balance),
         Box::new(BalanceLeaders),
     ]
 }
 
+#[cfg(test)]
+mod hot_test;
 #[cfg(test)]
 mod motion_test;

@@ -14,7 +14,7 @@ use crate::state::StoreIntent;
 use crate::world::{World, register};
 
 /// Starts what a scheduler wants, lets it happen, and looks again, until it wants nothing. Returns how many changes it took.
-fn settle(world: &mut World, scheduler: &dyn Scheduler) -> usize {
+pub(super) fn settle(world: &mut World, scheduler: &dyn Scheduler) -> usize {
     let mut changes = 0;
     for _ in 0..200 {
         let ideas: Vec<Idea> = scheduler.propose(&world.view());
@@ -36,7 +36,7 @@ fn settle(world: &mut World, scheduler: &dyn Scheduler) -> usize {
 }
 
 /// A cluster of three stores with `ranges` ranges of three voters each, and `more` stores that came later.
-fn cluster(zones: &[&str], ranges: usize, more: &[&str]) -> World {
+pub(super) fn cluster(zones: &[&str], ranges: usize, more: &[&str]) -> World {
     let mut world = World::new(zones);
     settle(&mut world, &Repair);
     for number in 1..ranges {
@@ -55,7 +55,7 @@ fn cluster(zones: &[&str], ranges: usize, more: &[&str]) -> World {
     world
 }
 
-fn replicas(world: &World) -> Vec<usize> {
+pub(super) fn replicas(world: &World) -> Vec<usize> {
     let count = |store: &StoreId| {
         let ranges = world.state.map.iter();
         ranges.filter(|range| range.replica_on(*store).is_some()).count()
@@ -63,7 +63,7 @@ fn replicas(world: &World) -> Vec<usize> {
     world.state.stores.keys().map(count).collect()
 }
 
-fn leaders(world: &World) -> Vec<usize> {
+pub(super) fn leaders(world: &World) -> Vec<usize> {
     let counts = world.reports.leaders_by_store();
     let stores = world.state.stores.keys();
     stores

@@ -1,6 +1,7 @@
 //! A cluster made of thin air: stores that obey steps at once and report what they have. For tests of decisions.
 
 mod stores;
+mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -102,6 +103,7 @@ impl World {
     pub(crate) fn heartbeats(&mut self) {
         self.now += 1_000;
         self.sequence += 1;
+        self.stores.traffic.pass(&self.stores.ranges);
         let beats: Vec<Heartbeat> = self
             .stores
             .holds

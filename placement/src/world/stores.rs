@@ -9,6 +9,7 @@ use holdfast_common::proto::placement::{
 };
 use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 
+use super::traffic::Traffic;
 use crate::operator::action::voters;
 
 /// Stores, those that sleep apart.
@@ -26,6 +27,8 @@ pub(crate) struct Stores {
     pub(crate) behind: BTreeMap<StoreId, Vec<ReplicaReport>>,
     /// Whether changes of membership stop half-way, as when their leader crashes.
     pub(crate) stop_half_way: bool,
+    /// What is asked of the ranges.
+    pub(crate) traffic: Traffic,
 }
 
 /// The truth about a range.
@@ -77,9 +80,13 @@ impl Stores {
         let leading = (truth.leader == Some(replica)).then(|| Leading {
             size_bytes: truth.size_bytes,
             keys: 0,
-            reads_per_second: 0.0,
+            reads_per_second: self.traffic.reads_of(truth),
             writes_per_second: 0.0,
             peers: self.peers(truth, replica),
+            read_bytes_per_second: 0.0,
+            written_bytes_per_second: 0.0,
+            is_measured: self.traffic.is_measured(range),
+            hot: self.traffic.hot_spot(truth),
         });
         ReplicaReport {
             replica,

@@ -270,7 +270,10 @@ async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
         replica.raft.trigger().purge_log(applied).await.unwrap();
         eventually("the purge", || async {
             let bounds = store.log.log_bounds(FIRST, replica.id).unwrap();
-            bounds.purged.is_some_and(|purged| purged.index >= applied).then_some(())
+            bounds
+                .purged
+                .is_some_and(|purged| purged.index >= applied)
+                .then_some(())
         })
         .await;
     }

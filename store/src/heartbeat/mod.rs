@@ -45,6 +45,8 @@ pub(crate) struct Heart {
     reporter: Reporter,
     interval: Duration,
     split_bytes: u64,
+    /// Load above which the keys that are asked for are sampled, units a second.
+    sample_above: u64,
     spare: SpareIds,
     /// When the driver last answered.
     answered: Instant,
@@ -61,6 +63,7 @@ impl Heart {
             reporter: Reporter::new(),
             interval: FIRST_INTERVAL,
             split_bytes: 0,
+            sample_above: u64::MAX,
             spare: SpareIds::default(),
             answered: clock::now(),
             split_alone_after,
@@ -83,7 +86,7 @@ impl Heart {
 
     /// Sends one heartbeat and does what the answer asks for.
     async fn exchange(&mut self) {
-        let reports = self.reporter.reports(&self.host.replicas());
+        let reports = self.reporter.reports(&self.host.replicas(), self.sample_above);
         let heartbeat = self.differ.next(self.host.site.disk.capacity(), reports);
         let deadline = clock::now() + PATIENCE;
         match self
@@ -101,6 +104,7 @@ impl Heart {
         self.answered = clock::now();
         self.interval = Duration::from_millis(answer.interval_ms.clamp(*INTERVALS.start(), *INTERVALS.end()));
         self.split_bytes = answer.split_bytes;
+        self.sample_above = answer.sample_above;
         if answer.want_full {
             self.differ.start_over();
             self.host.site.changed.notify_one();

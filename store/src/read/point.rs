@@ -14,9 +14,11 @@ use crate::site::Site;
 pub(crate) fn answer(replica: &Replica, request: &GetRequest, staleness_ms: u64, reply: Reply) {
     let result = get(replica, request, staleness_ms);
     match &result {
-        Ok(_) => {
+        Ok(answer) => {
             metrics::ops(Op::Get, Outcome::Ok, 1);
-            replica.count_reads(1);
+            let (key, value) = (request.key.as_bytes(), answer.record.as_ref());
+            let bytes = key.len() + value.map_or(0, |record| record.value.len());
+            replica.load.read(key, key, bytes);
         }
         Err(error) => metrics::ops(Op::Get, Outcome::of(error), 1),
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use holdfast_common::clock;
 use holdfast_common::net::Reply;
 use holdfast_common::proto;
-use holdfast_common::proto::kv::{Error, ScanAnswer, ScanRequest};
+use holdfast_common::proto::kv::{Error, Row, ScanAnswer, ScanRequest};
 
 use super::page::Page;
 use crate::keys;
@@ -26,15 +26,26 @@ pub(crate) fn start(replica: &Arc<Replica>, request: ScanRequest, staleness_ms: 
         let begun = clock::now();
         let result = scan(&replica, &request, staleness_ms).await;
         match &result {
-            Ok(_) => {
+            Ok(answer) => {
                 metrics::ops(Op::Scan, Outcome::Ok, 1);
                 metrics::op_took(Op::Scan, begun.elapsed());
-                replica.count_reads(1);
+                count(&replica, &request, answer);
             }
             Err(error) => metrics::ops(Op::Scan, Outcome::of(error), 1),
         }
         reply.send(proto::encode(&result));
     });
+}
+
+/// A page counts for the keys that are on it, not for all that it might have had.
+fn count(replica: &Replica, request: &ScanRequest, answer: &ScanAnswer) {
+    let keys = |row: Option<&Row>| row.map_or(request.span.start().clone(), |row| row.key.as_bytes().clone());
+    let (one, other) = (keys(answer.rows.first()), keys(answer.rows.last()));
+    let sizes = answer.rows.iter();
+    let bytes = sizes.map(|row| row.key.as_bytes().len() + row.record.value.len());
+    replica
+        .load
+        .read(one.as_ref().min(&other), one.as_ref().max(&other), bytes.sum());
 }
 
 async fn scan(replica: &Replica, request: &ScanRequest, staleness_ms: u64) -> Result<ScanAnswer, Error> {

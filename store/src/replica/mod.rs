@@ -38,6 +38,7 @@ use self::freshness::Freshness;
 use self::queue::Queue;
 use self::retention::Retention;
 use self::writes::{Waiting, stopping};
+use crate::load::Meter;
 use crate::machine::RangeMachine;
 use crate::read::index::ReadRounds;
 use crate::read::lease::{self, Lease, Standing, Voting};
@@ -90,8 +91,8 @@ pub(crate) struct Replica {
     writes: Mutex<Queue<Waiting>>,
     /// The last term whose lease this replica gave up, to hand its leadership over; 0 for none.
     renounced_term: AtomicU64,
-    reads_total: AtomicU64,
-    writes_total: AtomicU64,
+    /// What is asked of it.
+    pub load: Meter,
     freshness: Freshness,
     retention: Mutex<Retention>,
     /// Ends the replica's own tasks.
@@ -126,8 +127,7 @@ impl Replica {
             merging: Notify::new(),
             writes: Mutex::new(Queue::new(site.waiting)),
             renounced_term: AtomicU64::new(0),
-            reads_total: AtomicU64::new(0),
-            writes_total: AtomicU64::new(0),
+            load: Meter::default(),
             freshness: Freshness::default(),
             retention: Mutex::default(),
             stopped: CancellationToken::new(),
@@ -364,24 +364,6 @@ impl Replica {
             .alarm
             .raise(format!("reading range {}: {error}", self.range));
         kv::Error::NotReady("the store has failed".to_owned())
-    }
-
-    /// Counts reads served.
-    pub(crate) fn count_reads(&self, count: usize) {
-        self.reads_total.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// Counts writes applied.
-    pub(crate) fn count_writes(&self, count: usize) {
-        self.writes_total.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    /// Reads and writes since it started.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        (
-            self.reads_total.load(Ordering::Relaxed),
-            self.writes_total.load(Ordering::Relaxed),
-        )
     }
 }
 

@@ -198,6 +198,9 @@ impl InFlight {
         if let Some((_, first)) = self.batch.first() {
             metrics::op_took(Op::Write, first.arrived.elapsed());
         }
+        let writes = self.batch.iter().map(|(_, waiting)| &waiting.write);
+        let sized = writes.map(|write| (write.key.as_bytes().as_ref(), write.data_len()));
+        self.replica.load.write(sized);
         let mut ok = 0;
         for ((_, waiting), outcome) in self.batch.drain(..).zip(&outcomes) {
             match outcome {
@@ -207,7 +210,6 @@ impl InFlight {
             waiting.answer(outcome);
         }
         metrics::ops(Op::Write, Outcome::Ok, ok);
-        self.replica.count_writes(ok);
     }
 
     fn never_appended(&mut self, reason: &ForwardReason) {

@@ -3,6 +3,7 @@
 mod edges;
 mod import_export;
 mod kill;
+mod load;
 mod membership;
 mod merge;
 mod refusals;
