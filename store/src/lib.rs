@@ -38,6 +38,7 @@ pub mod middle;
 mod ranges;
 mod read;
 pub mod record;
+pub mod recovery;
 mod replica;
 pub mod row;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod kv;
 pub mod placement;
 pub mod raft;
+pub mod recovery;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -53,6 +54,8 @@ pub mod method {
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;
+    /// [`super::recovery::Survey`] → [`super::recovery::Surveyed`], from the driver to a store.
+    pub const STORE_SURVEY: u16 = 0x0402;
 }
 
 /// Why a message could not be read.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, MemberId, RangeId, ReplicaId, StoreId};
 use crate::key::Key;
+use crate::proto::recovery::Recover;
 use crate::range::{Descriptor, Replica};
 
 /// Why the driver did not do as asked.
@@ -313,6 +314,20 @@ pub enum Step {
         /// The replica.
         replica: ReplicaId,
     },
+    /// Go on with this store's replica alone, after the others were lost for good.
+    Recover {
+        /// The range.
+        range: RangeId,
+        /// How.
+        order: Box<Recover>,
+    },
+    /// Destroy a replica of a range that was brought back without it, even if it leads the group that was given up.
+    Fence {
+        /// The range.
+        range: RangeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
 }
 
 impl Step {
@@ -325,7 +340,9 @@ impl Step {
             | Self::ChangeVoters { range, .. }
             | Self::TransferLeader { range, .. }
             | Self::Split { range, .. }
-            | Self::DestroyReplica { range, .. } => *range,
+            | Self::DestroyReplica { range, .. }
+            | Self::Recover { range, .. }
+            | Self::Fence { range, .. } => *range,
         }
     }
 }

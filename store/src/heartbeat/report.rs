@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::ReplicaId;
-use holdfast_common::key::Span;
 use holdfast_common::proto::placement::{Leading, PeerProgress, ReplicaReport};
-use holdfast_common::range::{Descriptor, Epoch};
+use holdfast_common::range::Descriptor;
 
 use super::rates::Rate;
 use crate::replica::Replica;
@@ -54,7 +53,7 @@ fn report(replica: &Replica, reads: Rate, writes: Rate) -> ReplicaReport {
     });
     let descriptor = view
         .descriptor
-        .map_or_else(|| unknown(replica), |descriptor| (*descriptor).clone());
+        .map_or_else(|| Descriptor::unknown(replica.range), |descriptor| (*descriptor).clone());
     ReplicaReport {
         replica: replica.id,
         descriptor,
@@ -70,14 +69,4 @@ fn peers(replica: &Replica) -> Vec<PeerProgress> {
         live: peer.live,
     };
     replica.peers().into_iter().map(progress).collect()
-}
-
-/// A replica that waits for its first snapshot: no voters, and an epoch that any other supersedes.
-fn unknown(replica: &Replica) -> Descriptor {
-    Descriptor {
-        id: replica.range,
-        span: Span::everything(),
-        epoch: Epoch::default(),
-        replicas: Vec::new(),
-    }
 }
