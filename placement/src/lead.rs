@@ -109,6 +109,7 @@ impl Lead {
             interval_ms: settings.heartbeat_interval_ms,
             split_bytes: settings.split_bytes,
             steps,
+            move_bytes_per_second: settings.move_bytes_per_second,
         };
         member.group.shared().hub().publish_leaders(accepted.leaders);
         self.wake();

@@ -109,13 +109,19 @@ impl Ledger {
         self.0.known.read().buried.contains(&replica)
     }
 
-    /// A range with a replica whose rows in `span` are still being deleted.
+    /// A range with a replica whose rows in `span` are still being deleted, or are being taken over by another.
     pub fn destroying_overlaps(&self, span: &Span) -> Option<RangeId> {
         let known = self.0.known.read();
         let mut destroying = known.destroying.iter();
-        destroying
+        let destroyed = destroying
             .find(|(_, held)| held.as_ref().is_some_and(|held| held.overlaps(span)))
-            .map(|((range, _), _)| *range)
+            .map(|((range, _), _)| *range);
+        let mut recovering = known.recovering.iter();
+        destroyed.or_else(|| {
+            recovering
+                .find(|(_, succession)| succession.span.overlaps(span))
+                .map(|(range, _)| *range)
+        })
     }
 
     /// Replicas whose destruction was begun, with what they held, and not finished.

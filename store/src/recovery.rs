@@ -195,5 +195,23 @@ impl RangeHost for Unstarted {
 }
 
 #[cfg(test)]
-#[path = "recovery_test.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn span(start: &'static str, end: &'static str) -> Span {
+        Span::new(start, end).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_kept_is_cut_off_at_either_end() {
+        for (whole, kept, cut) in [
+            (span("", ""), span("", ""), vec![]),
+            (span("b", "f"), span("b", "f"), vec![]),
+            (span("b", "f"), span("b", "d"), vec![span("d", "f")]),
+            (span("b", ""), span("c", ""), vec![span("b", "c")]),
+            (span("", ""), span("c", "d"), vec![span("", "c"), span("d", "")]),
+        ] {
+            assert_eq!(beyond(&whole, &kept), cut, "{whole} and {kept}");
+        }
+    }
+}

@@ -77,6 +77,7 @@ impl Service for Driver {
                     interval_ms: 50,
                     split_bytes: 2_000,
                     steps,
+                    move_bytes_per_second: 64 << 20,
                 };
                 reply.send(proto::encode(&Ok::<_, Refusal>(answer)));
             }

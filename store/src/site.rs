@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::StoreId;
+use holdfast_common::raft::network::Staging;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ pub(crate) struct Site {
     pub addresses: Arc<Addresses>,
     /// Which parts of the key space lie here.
     pub ranges: Ranges,
+    /// Snapshots on their way, and the limits on them.
+    pub staging: Arc<Staging>,
     /// Refuses puts when the disk is nearly full.
     pub disk: Arc<DiskGuard>,
     /// Something happened that the placement driver should hear of soon.

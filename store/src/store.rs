@@ -121,6 +121,7 @@ impl Store {
             terms: Terms::for_election_timeout(timings.election_max),
             addresses: Arc::new(Addresses::load(&log)?),
             ranges: Ranges::default(),
+            staging: staging.clone(),
             disk,
             changed: Notify::new(),
             waiting: Bounds {

@@ -66,6 +66,8 @@ pub(crate) enum RangeCommand {
         #[command(flatten)]
         change: ChangeArgs,
     },
+    /// Bring ranges back that have lost their majority for good: unsafe, see docs/unsafe-recovery.md
+    Recover(super::recover::RecoverArgs),
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +126,7 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
         RangeCommand::Scatter { id, change: args } => {
             change(&args, &format!("/v1/ranges/{id}/scatter"), &json!({})).await
         }
+        RangeCommand::Recover(args) => super::recover::run(args).await,
     }
 }
 

@@ -221,6 +221,8 @@ pub struct HeartbeatAnswer {
     pub split_bytes: u64,
     /// Steps that are due for ranges led by this store, in order.
     pub steps: Vec<Step>,
+    /// Bytes per second that the store may send of replicas that move, all together.
+    pub move_bytes_per_second: u64,
 }
 
 /// Asks for ids that nobody else is given.

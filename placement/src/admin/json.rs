@@ -48,7 +48,7 @@ fn role(role: Role) -> &'static str {
 }
 
 /// Text, and its base64 twin when the bytes are not UTF-8.
-fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(super) fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     json.insert(name.to_owned(), String::from_utf8_lossy(bytes).into());
     if str::from_utf8(bytes).is_err() {
         json.insert(format!("{name}_base64"), STANDARD.encode(bytes).into());
@@ -142,6 +142,9 @@ fn action_detail(action: &Action) -> Value {
             }
             Value::Object(json)
         }
+        Action::Recover { store, order } => {
+            json!({"store_id": store, "from_replica": order.from, "replica_id": order.to, "log_end": order.last})
+        }
     }
 }
 
@@ -159,6 +162,9 @@ pub(super) fn change(kind: &Kind) -> Value {
         Kind::MoveReplica { from, to } => json!({"from_store": from, "to_store": to}),
         Kind::AddReplica { to } | Kind::TransferLeader { to } => json!({"to_store": to}),
         Kind::RemoveReplica { replica } => json!({"replica_id": replica}),
+        Kind::Recover(recovery) => {
+            json!({"from_store": recovery.survivor.store, "lost_stores": recovery.lost})
+        }
     }
 }
 

@@ -7,9 +7,11 @@ mod health;
 mod json;
 mod operators;
 mod page;
+mod plan;
 mod problem;
 mod query;
 mod ranges;
+mod recover;
 mod retire;
 mod settings;
 mod stores;
@@ -106,6 +108,9 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
         .route("/v1/ranges/{id}/merge", post(not_yet))
         .route("/v1/ranges/{id}/scatter", post(not_yet))
+        .route("/v1/ranges/{id}/recover", post(recover::range))
+        .route("/v1/recover", post(recover::all))
+        .route("/v1/plan", post(plan::ask))
         .route("/v1/operators", get(operators::list))
         .route(
             "/v1/operators/{id}",

@@ -102,6 +102,11 @@ impl Code {
 }
 
 impl Problem {
+    /// What is wrong, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// A parameter or a body that makes no sense.
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
 use holdfast_common::proto::placement::{Step, VoterChange};
+use holdfast_common::proto::recovery::Recover;
 use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,13 @@ pub enum Action {
         /// The replica.
         replica: Replica,
     },
+    /// Go on with one survivor alone.
+    Recover {
+        /// The survivor's store.
+        store: StoreId,
+        /// What it is told.
+        order: Box<Recover>,
+    },
 }
 
 impl Action {
@@ -74,6 +82,7 @@ impl Action {
             Self::TransferLeader { .. } => "transfer_leader",
             Self::Split { .. } => "split",
             Self::DestroyReplica { .. } => "destroy_replica",
+            Self::Recover { .. } => "recover",
         }
     }
 
@@ -82,6 +91,8 @@ impl Action {
         match self {
             // Another try on another store could make a second first range.
             Self::CreateFirst { .. } => None,
+            // Another try with another survivor could make a second group.
+            Self::Recover { .. } => None,
             Self::TransferLeader { .. } => Some(Duration::from_secs(15)),
             Self::CreateReplica { .. }
             | Self::AddLearner { .. }
@@ -104,6 +115,7 @@ impl Action {
             Self::TransferLeader { to } => to.id == id,
             Self::ChangeVoters(change) => change.promote.contains(&id) || change.remove.contains(&id),
             Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
+            Self::Recover { order, .. } => order.to == id,
         }
     }
 
@@ -135,6 +147,7 @@ impl Action {
                 Health::Suspect => false,
                 Health::Down => true,
             },
+            Self::Recover { order, .. } => member(order.to).is_some(),
         }
     }
 
@@ -183,6 +196,13 @@ impl Action {
                 Step::DestroyReplica {
                     range,
                     replica: replica.id,
+                },
+            )),
+            Self::Recover { store, order } => Some((
+                *store,
+                Step::Recover {
+                    range,
+                    order: order.clone(),
                 },
             )),
         }

@@ -8,6 +8,7 @@
 pub mod action;
 pub mod judge;
 pub mod plan;
+pub mod recover;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::action::Action;
 pub use self::plan::Refusal;
+pub use self::recover::Recovery;
 
 /// Ended operators that are remembered.
 pub const MAX_HISTORY: usize = 500;
@@ -88,6 +90,8 @@ pub enum Kind {
         /// That store.
         to: StoreId,
     },
+    /// Go on with one survivor alone, the majority being lost for good.
+    Recover(Box<Recovery>),
 }
 
 impl Kind {
@@ -100,17 +104,19 @@ impl Kind {
             Self::AddReplica { .. } => "add_replica",
             Self::RemoveReplica { .. } => "remove_replica",
             Self::TransferLeader { .. } => "transfer_leader",
+            Self::Recover(_) => "recover",
         }
     }
 
     /// Every name, so that metrics exist from the start.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 7] = [
         "create_first",
         "split",
         "move_replica",
         "add_replica",
         "remove_replica",
         "transfer_leader",
+        "recover",
     ];
 }
 

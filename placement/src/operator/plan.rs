@@ -10,7 +10,7 @@ use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
 use super::action::voters;
-use super::{Action, Kind};
+use super::{Action, Kind, recover};
 use crate::state::{State, StoreIntent};
 
 /// Why an operator is not started.
@@ -44,6 +44,9 @@ pub trait Mint {
 /// # Errors
 /// It makes no sense as the state is.
 pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> Result<Vec<Action>, Refusal> {
+    if let Kind::Recover(recovery) = kind {
+        return recover::plan(state, range, recovery, ids);
+    }
     if let Some(busy) = state.operators.on_range(range) {
         return Err(Refusal::RangeBusy(range, busy.id));
     }
@@ -62,7 +65,7 @@ pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> R
         )));
     }
     match kind {
-        Kind::CreateFirst { .. } => Err(conflict("the first range exists".to_owned())),
+        Kind::CreateFirst { .. } | Kind::Recover(_) => Err(conflict("planned elsewhere".to_owned())),
         Kind::Split { at } => split(descriptor, at.as_ref(), ids),
         Kind::MoveReplica { from, to } => move_replica(state, descriptor, *from, *to, ids),
         Kind::AddReplica { to } => add_replica(state, descriptor, *to, ids),

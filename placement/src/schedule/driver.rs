@@ -144,7 +144,8 @@ fn moved(kind: &Kind) -> Vec<StoreId> {
         Kind::CreateFirst { .. }
         | Kind::Split { .. }
         | Kind::RemoveReplica { .. }
-        | Kind::TransferLeader { .. } => Vec::new(),
+        | Kind::TransferLeader { .. }
+        | Kind::Recover(_) => Vec::new(),
     }
 }
 

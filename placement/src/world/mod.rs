@@ -197,5 +197,7 @@ fn shown(step: &Step) -> String {
             at.as_ref().map_or("the middle".into(), ToString::to_string)
         ),
         Step::DestroyReplica { replica, .. } => format!("destroy replica {replica}"),
+        Step::Recover { order, .. } => format!("go on with {} as {} alone", order.from, order.to),
+        Step::Fence { replica, .. } => format!("fence replica {replica}"),
     }
 }

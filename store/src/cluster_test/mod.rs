@@ -2,6 +2,7 @@
 
 mod membership;
 mod reads;
+mod recovery;
 mod restart;
 mod split;
 mod writes;

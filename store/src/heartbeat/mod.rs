@@ -101,6 +101,10 @@ impl Heart {
         self.answered = clock::now();
         self.interval = Duration::from_millis(answer.interval_ms.clamp(*INTERVALS.start(), *INTERVALS.end()));
         self.split_bytes = answer.split_bytes;
+        self.host
+            .site
+            .staging
+            .set_bytes_per_second(answer.move_bytes_per_second);
         if answer.want_full {
             self.differ.start_over();
             self.host.site.changed.notify_one();

@@ -51,9 +51,10 @@ fn report(replica: &Replica, reads: Rate, writes: Rate) -> ReplicaReport {
         writes_per_second: writes.per_second(),
         peers: peers(replica),
     });
-    let descriptor = view
-        .descriptor
-        .map_or_else(|| Descriptor::unknown(replica.range), |descriptor| (*descriptor).clone());
+    let descriptor = view.descriptor.map_or_else(
+        || Descriptor::unknown(replica.range),
+        |descriptor| (*descriptor).clone(),
+    );
     ReplicaReport {
         replica: replica.id,
         descriptor,

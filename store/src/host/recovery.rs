@@ -27,6 +27,11 @@ impl Host {
         here.map(|replica| self.examine(&replica)).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn ledger_for_tests(&self) -> crate::ledger::Ledger {
+        self.ledger.clone()
+    }
+
     fn examine(&self, replica: &Replica) -> Result<Survivor, log::Error> {
         let membership = replica.membership();
         let descriptor = replica.descriptor();

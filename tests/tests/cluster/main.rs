@@ -4,6 +4,7 @@ mod edges;
 mod import_export;
 mod kill;
 mod membership;
+mod recovery;
 mod refusals;
 
 use holdfast_tests::{Cluster, Options};
