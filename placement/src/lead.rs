@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::corrections::Corrections;
 use crate::member::Member;
+use crate::presplit::Jobs;
 use crate::reports::Reports;
 use crate::schedule::Driver;
 use crate::schedule::decision::Decisions;
@@ -28,6 +29,8 @@ pub struct Lead {
     plans: Mutex<Plans>,
     /// Replicas whose last report may teach the map something.
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
+    /// Splits at many keys.
+    presplits: Mutex<Jobs>,
     wake: Notify,
     ended: CancellationToken,
 }
@@ -55,6 +58,7 @@ impl Lead {
             reports: Mutex::default(),
             plans: Mutex::default(),
             news: Mutex::default(),
+            presplits: Mutex::default(),
             wake: Notify::new(),
             ended: CancellationToken::new(),
         }
@@ -68,6 +72,11 @@ impl Lead {
     /// What the member has in mind.
     pub fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock()
+    }
+
+    /// Splits at many keys that were asked for.
+    pub fn presplits(&self) -> MutexGuard<'_, Jobs> {
+        self.presplits.lock()
     }
 
     /// Has the duties looked at now rather than at the next tick.

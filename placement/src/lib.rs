@@ -28,6 +28,7 @@ pub mod machine;
 pub mod member;
 pub mod metrics;
 pub mod operator;
+pub mod presplit;
 pub mod range_map;
 pub mod recovery;
 pub mod reports;

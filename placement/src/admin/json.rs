@@ -162,6 +162,12 @@ pub(super) fn change(kind: &Kind) -> Value {
         Kind::MoveReplica { from, to } => json!({"from_store": from, "to_store": to}),
         Kind::AddReplica { to } | Kind::TransferLeader { to } => json!({"to_store": to}),
         Kind::RemoveReplica { replica } => json!({"replica_id": replica}),
+        Kind::Scatter { moves, leader } => {
+            let moves = moves
+                .iter()
+                .map(|way| json!({"from_store": way.from, "to_store": way.to}));
+            json!({"moves": moves.collect::<Vec<_>>(), "to_leader": leader})
+        }
         Kind::Recover(recovery) => {
             json!({"from_store": recovery.survivor.store, "lost_stores": recovery.lost})
         }

@@ -8,6 +8,7 @@ mod json;
 mod operators;
 mod page;
 mod plan;
+mod presplit;
 mod problem;
 mod query;
 mod ranges;
@@ -107,7 +108,8 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/ranges/{id}/move", post(ranges::move_replica))
         .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
         .route("/v1/ranges/{id}/merge", post(not_yet))
-        .route("/v1/ranges/{id}/scatter", post(not_yet))
+        .route("/v1/ranges/{id}/scatter", post(presplit::scatter_one))
+        .route("/v1/presplits/{id}", get(presplit::show))
         .route("/v1/ranges/{id}/recover", post(recover::range))
         .route("/v1/recover", post(recover::all))
         .route("/v1/plan", post(plan::ask))

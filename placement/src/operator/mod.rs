@@ -92,6 +92,22 @@ pub enum Kind {
     },
     /// Go on with one survivor alone, the majority being lost for good.
     Recover(Box<Recovery>),
+    /// Replace voters by others elsewhere, one after the other, and then let one lead.
+    Scatter {
+        /// The voters that go, and where to; each store at most once.
+        moves: Vec<Relocation>,
+        /// The store that is to lead in the end.
+        leader: StoreId,
+    },
+}
+
+/// A voter's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relocation {
+    /// The store that gives it up.
+    pub from: StoreId,
+    /// The store that takes it.
+    pub to: StoreId,
 }
 
 impl Kind {
@@ -105,11 +121,12 @@ impl Kind {
             Self::RemoveReplica { .. } => "remove_replica",
             Self::TransferLeader { .. } => "transfer_leader",
             Self::Recover(_) => "recover",
+            Self::Scatter { .. } => "scatter",
         }
     }
 
     /// Every name, so that metrics exist from the start.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "create_first",
         "split",
         "move_replica",
@@ -117,6 +134,7 @@ impl Kind {
         "remove_replica",
         "transfer_leader",
         "recover",
+        "scatter",
     ];
 }
 

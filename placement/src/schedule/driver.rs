@@ -141,6 +141,7 @@ fn moved(kind: &Kind) -> Vec<StoreId> {
     match kind {
         Kind::MoveReplica { from, to } => vec![*from, *to],
         Kind::AddReplica { to } => vec![*to],
+        Kind::Scatter { moves, .. } => moves.iter().flat_map(|way| [way.from, way.to]).collect(),
         Kind::CreateFirst { .. }
         | Kind::Split { .. }
         | Kind::RemoveReplica { .. }

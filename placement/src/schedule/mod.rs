@@ -12,6 +12,7 @@ mod evacuate;
 mod leaders;
 mod placing;
 mod repair;
+mod scatter;
 mod split;
 
 use holdfast_common::ids::{RangeId, StoreId};
@@ -21,6 +22,7 @@ pub use self::driver::Driver;
 pub use self::evacuate::Evacuate;
 pub use self::leaders::BalanceLeaders;
 pub use self::repair::Repair;
+pub use self::scatter::scatter;
 pub use self::split::SplitBySize;
 use crate::operator::Kind;
 use crate::settings::Settings;
