@@ -5,6 +5,7 @@ mod leave;
 pub(crate) mod operator;
 pub(crate) mod placement;
 pub(crate) mod plan;
+mod presplit;
 pub(crate) mod range;
 mod recover;
 pub(crate) mod status;
