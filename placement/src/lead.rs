@@ -14,6 +14,7 @@ use crate::presplit::Jobs;
 use crate::reports::Reports;
 use crate::schedule::Driver;
 use crate::schedule::decision::Decisions;
+use crate::schedule::pace::Paces;
 use crate::view::{Millis, View};
 
 /// Most steps in the answer to a heartbeat; the rest comes with the next.
@@ -42,6 +43,8 @@ pub struct Plans {
     pub driver: Driver,
     /// What is put right without a plan.
     pub corrections: Corrections,
+    /// How fast leaving stores are emptied.
+    pub paces: Paces,
     /// What was decided.
     pub decisions: Decisions,
     /// Each operator's present step, and since when it is the present one.

@@ -38,6 +38,8 @@ pub(crate) struct Site {
     pub waiting: Bounds,
     /// Ends the process when its state can't be trusted any more.
     pub alarm: Alarm,
+    /// The store was removed from its cluster: nothing is served any more.
+    pub removed: CancellationToken,
     /// Set while the engine's background work is too far behind to take new writes.
     pub pressed: AtomicBool,
     /// When the process started.

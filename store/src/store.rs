@@ -129,6 +129,7 @@ impl Store {
                 bytes: config.max_waiting_bytes,
             },
             alarm: Alarm::default(),
+            removed: CancellationToken::new(),
             pressed: AtomicBool::new(false),
             started: clock::now(),
         });

@@ -9,6 +9,7 @@ use crate::metrics::store_state;
 use crate::operator::{Action, Kind, Operator, Status};
 use crate::schedule::decision::{Decision, Verdict};
 use crate::schedule::departure::departure;
+use crate::schedule::pace::Estimate;
 use crate::state::{Store, StoreIntent};
 use crate::view::View;
 
@@ -55,8 +56,8 @@ pub(super) fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     }
 }
 
-/// A store, as the view has it, with how many ranges it leads.
-pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
+/// A store, as the view has it, with how many ranges it leads and how fast it is emptied.
+pub(super) fn store(store: &Store, leaders: usize, pace: Option<Estimate>, view: &View<'_>) -> Value {
     let report = view.reports.store(store.id);
     json!({
         "id": store.id,
@@ -74,12 +75,12 @@ pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
         "leaders": leaders,
         "operators": view.moving_on(store.id),
         "last_heartbeat_age_ms": report.map(|_| view.silence(store.id)),
-        "drain": leaving(store, view),
+        "drain": leaving(store, pace, view),
     })
 }
 
 /// What is left on a store that is to leave.
-fn leaving(store: &Store, view: &View<'_>) -> Value {
+fn leaving(store: &Store, pace: Option<Estimate>, view: &View<'_>) -> Value {
     match store.intent {
         StoreIntent::Active | StoreIntent::Removed => Value::Null,
         StoreIntent::Draining | StoreIntent::Decommissioning => {
@@ -88,6 +89,8 @@ fn leaving(store: &Store, view: &View<'_>) -> Value {
                 "leaders_left": left.leaders,
                 "ranges_left": left.ranges,
                 "bytes_left": left.bytes,
+                "bytes_per_second": pace.map_or(0.0, |pace| pace.bytes_per_second),
+                "seconds_left": pace.and_then(|pace| pace.seconds_left),
                 "problems": left.problems,
             })
         }

@@ -10,6 +10,7 @@ pub mod departure;
 pub mod driver;
 mod evacuate;
 mod leaders;
+pub mod pace;
 mod placing;
 mod repair;
 mod scatter;

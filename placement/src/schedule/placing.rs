@@ -115,6 +115,21 @@ pub(super) fn leaderships(view: &View<'_>) -> BTreeMap<StoreId, usize> {
     counts
 }
 
+/// How much a store is wanted for leaders, by the settings: the place of the first preferred label that it has, from zero.
+pub(super) fn preference(store: StoreId, view: &View<'_>) -> usize {
+    let wanted = &view.state.settings.leader_preference;
+    let has = |label: &String| {
+        let labels = view.state.stores.get(&store).map(|store| &store.labels);
+        let pair = label.split_once('=');
+        pair.is_some_and(|(name, value)| {
+            labels
+                .and_then(|labels| labels.get(name))
+                .is_some_and(|known| known == value)
+        })
+    };
+    wanted.iter().position(has).unwrap_or(wanted.len())
+}
+
 /// Best first.
 pub(super) fn sort(scores: &mut [Score]) {
     scores.sort_by(|a, b| a.score.total_cmp(&b.score).then(a.store.cmp(&b.store)));

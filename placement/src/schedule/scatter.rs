@@ -7,7 +7,7 @@ use holdfast_common::ids::StoreId;
 use holdfast_common::range::{Descriptor, Replica, Role};
 
 use super::Score;
-use super::placing::{destinations, is_at_home, leaderships};
+use super::placing::{destinations, is_at_home, leaderships, preference};
 use crate::operator::{Kind, Relocation};
 use crate::view::View;
 
@@ -82,8 +82,12 @@ fn lead(range: &Descriptor, view: &View<'_>, pick: &mut dyn FnMut(usize) -> usiz
         .map(|voter| voter.store)
         .filter(|store| is_at_home(*store, view))
         .collect();
-    let least = stores.iter().map(leads).min().unwrap_or(0);
-    let best: Vec<StoreId> = stores.into_iter().filter(|store| leads(store) == least).collect();
+    let rank = |store: &StoreId| (preference(*store, view), leads(store));
+    let least = stores.iter().map(rank).min();
+    let best: Vec<StoreId> = stores
+        .into_iter()
+        .filter(|store| Some(rank(store)) == least)
+        .collect();
     match best.len() {
         0 => view.leader(range.id).map_or(StoreId::NONE, |leader| leader.store),
         count => best[pick(count).min(count - 1)],

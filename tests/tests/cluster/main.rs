@@ -1,9 +1,11 @@
 //! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
 
+mod driver;
 mod edges;
 mod import_export;
 mod kill;
 mod membership;
+mod placing;
 mod recovery;
 mod refusals;
 
