@@ -93,9 +93,12 @@ async fn replace(name: &str, args: &ChangeArgs) -> Outcome {
     output::line(format!(
         "{name} votes no more: start it with the same command line and an empty data directory"
     ))?;
+    if args.no_wait {
+        return Ok(());
+    }
     let progress = ProgressBar::new_spinner();
     progress.set_message("waiting for its successor");
-    while !args.no_wait {
+    loop {
         progress.tick();
         clock::sleep(LOOK_EVERY).await;
         let cluster = api.get("/v1/cluster").await?;
@@ -105,7 +108,6 @@ async fn replace(name: &str, args: &ChangeArgs) -> Outcome {
             return output::line(format!("{name} votes again, as member {}", cell(&now["id"])));
         }
     }
-    Ok(())
 }
 
 fn member<'a>(cluster: &'a Value, name: &str) -> &'a Value {

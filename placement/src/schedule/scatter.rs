@@ -7,7 +7,7 @@ use holdfast_common::ids::StoreId;
 use holdfast_common::range::{Descriptor, Replica, Role};
 
 use super::Score;
-use super::placing::{destinations, is_at_home, leaderships, preference};
+use super::placing::{destinations, is_at_home, leaderships, neighbours, preference, score, sort};
 use crate::operator::{Kind, Relocation};
 use crate::view::View;
 
@@ -46,7 +46,7 @@ pub fn scatter(range: &Descriptor, view: &View<'_>, pick: &mut dyn FnMut(usize) 
     Kind::Scatter { moves, leader }
 }
 
-/// A store for a voter among those that hold least; none when that is where it is.
+/// A store for a voter among those that would hold least; none when that is where it is, which counts as a place like the others.
 fn place(
     range: &Descriptor,
     voter: Replica,
@@ -56,18 +56,19 @@ fn place(
 ) -> Option<StoreId> {
     let mut scores: Vec<Score> = destinations(range, Some(voter), view);
     scores.retain(|score| !placed.contains(&score.store));
+    let here = view.state.stores.get(&voter.store);
+    scores.extend(here.filter(|here| is_at_home(here.id, view)).map(|here| {
+        let others = view.replicas_on(here.id).saturating_sub(1);
+        Score {
+            store: here.id,
+            score: score(neighbours(range, Some(voter), here, view), others),
+        }
+    }));
+    sort(&mut scores);
     let least = scores.first()?.score;
     scores.retain(|score| score.score <= least + SLACK);
-    // Where it is counts as a place like the others, if it is no worse.
-    let stays = is_at_home(voter.store, view) && holds(voter.store, view) <= least + 1.0 + SLACK;
-    match pick(scores.len() + usize::from(stays)) {
-        chosen if chosen < scores.len() => Some(scores[chosen].store),
-        _ => None,
-    }
-}
-
-fn holds(store: StoreId, view: &View<'_>) -> f64 {
-    super::placing::as_f64(view.replicas_on(store))
+    let chosen = scores[pick(scores.len()).min(scores.len() - 1)].store;
+    (chosen != voter.store).then_some(chosen)
 }
 
 /// One of the voters' stores that lead least.
