@@ -77,6 +77,8 @@ pub(crate) enum Command {
     /// Look at planned changes and cancel them
     #[command(subcommand)]
     Operator(admin::operator::OperatorCommand),
+    /// Say what would happen if stores came, left or failed; changes nothing
+    Plan(admin::plan::PlanArgs),
     /// Look at live settings and change them
     #[command(subcommand)]
     Config(admin::config::ConfigCommand),

@@ -47,6 +47,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Kv(command) => client(kv::run(command)),
         Command::Range(command) => client(admin::range::run(command)),
         Command::Operator(command) => client(admin::operator::run(command)),
+        Command::Plan(args) => client(admin::plan::run(args)),
         Command::Config(command) => client(admin::config::run(command)),
         Command::Status(args) => client(admin::status::run(args)),
         Command::Bench(args) => bench::run(args),

@@ -398,11 +398,17 @@ impl State {
     }
 
     fn start(&mut self, intent: &Intent, now_ms: u64) -> Result<OperatorId, Refusal> {
-        if self.operators.running_len() >= self.settings.max_operators as usize {
+        let recovers = matches!(intent.kind, Kind::Recover(_));
+        if !recovers && self.operators.running_len() >= self.settings.max_operators as usize {
             return Err(Refusal::TooMany(self.operators.running_len()));
         }
         let mut next = self.next;
         let steps = plan::plan(self, intent.range, &intent.kind, &mut next)?;
+        let given_up = self.operators.on_range(intent.range).map(|before| before.id);
+        if let Some(before) = given_up {
+            let why = "the range is brought back from one survivor".to_owned();
+            self.operators.end(before, Status::Cancelled(why), now_ms);
+        }
         let id = OperatorId(next.operator);
         next.operator += 1;
         self.next = next;

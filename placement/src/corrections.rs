@@ -2,6 +2,8 @@
 //!
 //! - A replica that is in no configuration of its range any more, and in no plan, is destroyed. So is one whose range was
 //!   merged away, unless another of its store ends where it begins: that one may still have to take it over.
+//! - A replica of a group that was given up, its range having been brought back from another survivor, is destroyed at
+//!   once, even if it leads.
 //! - A member of a range that does not exist on its store (its split came by snapshot, its store missed the step that
 //!   creates it) is created, empty.
 //! - A joint configuration whose change has no operator any more is completed.
@@ -48,7 +50,7 @@ impl Corrections {
                 .replicas
                 .values()
                 .filter(|replica| is_orphan(replica, report, view));
-            found.extend(orphans.map(|orphan| (Wrong::Orphan(orphan.replica), store, destroy(orphan))));
+            found.extend(orphans.map(|orphan| (Wrong::Orphan(orphan.replica), store, destroy(orphan, view))));
         }
         for range in view.state.map.iter() {
             found.extend(missing(range, view));
@@ -60,7 +62,8 @@ impl Corrections {
             let since = before.get(&wrong).copied().unwrap_or(view.now);
             self.since.insert(wrong, since);
             let due = self.due.entry(store).or_default();
-            if view.now.saturating_sub(since) >= GRACE_MS && due.len() < MAX_PER_STORE {
+            let is_urgent = matches!(step, Step::Fence { .. });
+            if (is_urgent || view.now.saturating_sub(since) >= GRACE_MS) && due.len() < MAX_PER_STORE {
                 due.push(step);
             }
         }
@@ -101,7 +104,20 @@ fn was_merged_away(report: &ReplicaReport, store: &StoreReport, view: &View<'_>)
         && !others.any(|other| !start.is_empty() && other.descriptor.span.end() == start)
 }
 
-fn destroy(orphan: &ReplicaReport) -> Step {
+/// A member of a group that was given up may still lead it, and must not for a moment longer.
+fn is_given_up(report: &ReplicaReport, view: &View<'_>) -> bool {
+    let range = view.state.map.get(report.descriptor.id);
+    let generation = report.descriptor.epoch.generation();
+    !report.descriptor.replicas.is_empty() && range.is_some_and(|range| range.epoch.generation() > generation)
+}
+
+fn destroy(orphan: &ReplicaReport, view: &View<'_>) -> Step {
+    if is_given_up(orphan, view) {
+        return Step::Fence {
+            range: orphan.descriptor.id,
+            replica: orphan.replica,
+        };
+    }
     Step::DestroyReplica {
         range: orphan.descriptor.id,
         replica: orphan.replica,

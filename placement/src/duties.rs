@@ -281,6 +281,7 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
     let weighed = member.look(lead, |view| {
         let mut plans = lead.plans();
         plans.corrections.review(view);
+        plans.paces.observe(view);
         plans.driver.weigh(view)
     });
     let took = clock::now().duration_since(began);

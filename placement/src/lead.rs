@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use crate::corrections::Corrections;
 use crate::heatmap::Heatmap;
 use crate::member::Member;
+use crate::presplit::Jobs;
 use crate::reports::Reports;
 use crate::schedule::Driver;
 use crate::schedule::decision::Decisions;
+use crate::schedule::pace::Paces;
 use crate::view::{Millis, View};
 
 /// Most steps in the answer to a heartbeat; the rest comes with the next.
@@ -34,6 +36,8 @@ pub struct Lead {
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
     /// See [`HeartbeatAnswer::sample_above`].
     sample_above: AtomicU64,
+    /// Splits at many keys.
+    presplits: Mutex<Jobs>,
     wake: Notify,
     ended: CancellationToken,
 }
@@ -45,6 +49,8 @@ pub struct Plans {
     pub driver: Driver,
     /// What is put right without a plan.
     pub corrections: Corrections,
+    /// How fast leaving stores are emptied.
+    pub paces: Paces,
     /// What was decided.
     pub decisions: Decisions,
     /// Each operator's present step, and since when it is the present one.
@@ -63,6 +69,7 @@ impl Lead {
             heatmap: Mutex::default(),
             news: Mutex::default(),
             sample_above: AtomicU64::new(u64::MAX),
+            presplits: Mutex::default(),
             wake: Notify::new(),
             ended: CancellationToken::new(),
         }
@@ -86,6 +93,11 @@ impl Lead {
     /// Has leaders sample ranges with more load than this from now on, in units a second.
     pub fn sample_above(&self, units: u64) {
         self.sample_above.store(units, Ordering::Relaxed);
+    }
+
+    /// Splits at many keys that were asked for.
+    pub fn presplits(&self) -> MutexGuard<'_, Jobs> {
+        self.presplits.lock()
     }
 
     /// Has the duties looked at now rather than at the next tick.
@@ -128,6 +140,7 @@ impl Lead {
             split_bytes: settings.split_bytes,
             steps,
             sample_above: self.sample_above.load(Ordering::Relaxed),
+            move_bytes_per_second: settings.move_bytes_per_second,
         };
         member.group.shared().hub().publish_leaders(accepted.leaders);
         self.wake();

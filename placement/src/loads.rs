@@ -11,7 +11,7 @@ use holdfast_common::load::Load;
 use holdfast_common::proto::placement::ReplicaReport;
 
 /// The last measured load of each range, with the bounds version that it is about.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Loads(HashMap<RangeId, (u64, Load)>);
 
 impl Loads {

@@ -17,7 +17,7 @@ use crate::view::Millis;
 const SPARE_BOUNDS: usize = 256;
 
 /// The last word of every store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reports {
     stores: BTreeMap<StoreId, StoreReport>,
     leaders: HashMap<RangeId, Leader>,
@@ -27,7 +27,7 @@ pub struct Reports {
 }
 
 /// The last word of one store.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreReport {
     /// Its process.
     pub incarnation: u64,
@@ -50,8 +50,17 @@ pub struct Leader {
     pub store: StoreId,
     /// The replica.
     pub replica: ReplicaId,
+    /// In which generation of the range: terms begin anew with each.
+    pub generation: u64,
     /// Since which term.
     pub term: u64,
+}
+
+impl Leader {
+    /// Of two that claim to lead, the one for which this is larger is right.
+    fn standing(&self) -> (u64, u64) {
+        (self.generation, self.term)
+    }
 }
 
 /// What a heartbeat changed.
@@ -115,6 +124,7 @@ impl Reports {
                 *claim = Some(Leader {
                     store: heartbeat.store,
                     replica: report.replica,
+                    generation: report.descriptor.epoch.generation(),
                     term: report.term,
                 });
             }
@@ -160,7 +170,9 @@ impl Reports {
     fn elect(&mut self, range: RangeId, store: StoreId, claim: Option<Leader>) -> bool {
         let known = self.leaders.get(&range).copied();
         let now = match (known, claim) {
-            (Some(known), Some(claim)) if known.store != store && known.term > claim.term => Some(known),
+            (Some(known), Some(claim)) if known.store != store && known.standing() > claim.standing() => {
+                Some(known)
+            }
             (_, Some(claim)) => Some(claim),
             (Some(known), None) if known.store != store => Some(known),
             (_, None) => None,
@@ -191,6 +203,16 @@ impl Reports {
     pub fn lacks(&self, store: StoreId, replica: ReplicaId) -> bool {
         self.store(store)
             .is_some_and(|report| report.complete && !report.replicas.contains_key(&replica))
+    }
+
+    /// What every store says of its replica of a range.
+    pub fn replicas_of(&self, range: RangeId) -> impl Iterator<Item = (StoreId, &ReplicaReport)> {
+        self.stores.iter().flat_map(move |(store, report)| {
+            let of_range = report.replicas.values();
+            of_range
+                .filter(move |replica| replica.descriptor.id == range)
+                .map(|replica| (*store, replica))
+        })
     }
 
     /// What a store says of a replica.

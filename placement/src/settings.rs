@@ -35,6 +35,10 @@ pub struct Settings {
     pub split_bytes_per_second: u64,
     /// How long a range must have been busy before it is split for that.
     pub split_load_after_ms: u64,
+    /// Bytes per second that a store sends of replicas that move, all together: 64 KiB to 1 TiB.
+    pub move_bytes_per_second: u64,
+    /// Labels such as `zone=a`, the most wanted first: leaders are where a voter's store has the first of them that any has.
+    pub leader_preference: Vec<String>,
     /// Which schedulers may act.
     pub schedulers: Schedulers,
 }
@@ -76,6 +80,8 @@ impl Default for Settings {
             split_operations_per_second: 8_000,
             split_bytes_per_second: 64 << 20,
             split_load_after_ms: 10_000,
+            move_bytes_per_second: 64 << 20,
+            leader_preference: Vec::new(),
             schedulers: Schedulers {
                 repair: true,
                 split: true,
@@ -198,9 +204,23 @@ impl Settings {
             self.split_load_after_ms <= 3_600_000,
             "split_load_after_ms",
             "at most an hour",
+        )?;
+        check(
+            (64 << 10..=1 << 40).contains(&self.move_bytes_per_second),
+            "move_bytes_per_second",
+            "64 KiB to 1 TiB",
+        )?;
+        let is_label = |label: &String| label.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+        check(
+            self.leader_preference.len() <= MAX_PREFERENCES && self.leader_preference.iter().all(is_label),
+            "leader_preference",
+            "at most 16 labels such as \"zone=a\"",
         )
     }
 }
+
+/// Most labels in [`Settings::leader_preference`].
+const MAX_PREFERENCES: usize = 16;
 
 /// Longest time that may be set: 30 days.
 const MAX_TIME_MS: u64 = 30 * 24 * 3_600_000;
@@ -267,5 +287,12 @@ mod tests {
             patch(json!({"store_down_after_ms": 1})),
             Err(Invalid::OutOfBounds { .. })
         ));
+        for label in [json!(["zone"]), json!(["=a"])] {
+            assert!(matches!(
+                patch(json!({"leader_preference": label})),
+                Err(Invalid::OutOfBounds { .. })
+            ));
+        }
+        assert!(patch(json!({"leader_preference": ["zone=a"]})).is_ok());
     }
 }

@@ -36,6 +36,12 @@ impl Window {
         }
     }
 
+    fn is_removed(&self) -> bool {
+        self.host
+            .get()
+            .is_some_and(|host| host.site.removed.is_cancelled())
+    }
+
     /// The store runs.
     pub(crate) fn open(&self, host: Arc<Host>) {
         // Opened once: there is one store in a process.
@@ -64,13 +70,21 @@ pub(crate) async fn serve(address: &str, window: Window, ended: CancellationToke
     Ok(())
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// Why a store that was removed is told apart: its process is alive, and good for nothing.
+const REMOVED: &str = "this store was removed from the cluster: its process can be stopped";
+
+async fn health(State(window): State<Window>) -> Response {
+    if window.is_removed() {
+        let removed = Json(json!({"status": "removed", "detail": REMOVED}));
+        return (StatusCode::SERVICE_UNAVAILABLE, removed).into_response();
+    }
+    Json(json!({"status": "ok"})).into_response()
 }
 
 async fn ready(State(window): State<Window>) -> Response {
     let state = match window.host.get() {
         _ if window.shutdown.is_cancelled() => "stopping",
+        _ if window.is_removed() => "removed",
         None => "starting",
         Some(_) => return Json(json!({"status": "ready"})).into_response(),
     };

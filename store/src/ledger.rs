@@ -6,6 +6,7 @@
 //! | `tombstone/` replica id (8 bytes, big endian) | version u8 = 1, range u64 |
 //! | `destroying/` range id, replica id (8 + 8 bytes, big endian) | version u8 = 1, held a span u8, start and end (u16 + bytes) |
 //! | `takeover/` range id, replica id (8 + 8 bytes, big endian) | version u8 = 1 |
+//! | `recovering/` range id (8 bytes, big endian) | version u8 = 1, from and to u64, epoch u64 + u64, start and end (u16 + bytes) |
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -15,6 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::raft::log::{self, LocalWrite, LogEngine};
+use holdfast_common::range::Epoch;
 use parking_lot::RwLock;
 
 use crate::codec::{Reader, put_short};
@@ -23,6 +25,7 @@ use crate::damage::Damage;
 const TOMBSTONE: &[u8] = b"tombstone/";
 const DESTROYING: &[u8] = b"destroying/";
 const TAKEOVER: &[u8] = b"takeover/";
+const RECOVERING: &[u8] = b"recovering/";
 const VERSION: u8 = 1;
 
 /// Why a record can't be written or read.
@@ -45,6 +48,20 @@ impl From<Error> for io::Error {
     }
 }
 
+/// A replica that takes the place of another on this store, alone, with what that one holds: see
+/// [`recovery`](crate::recovery).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The replica that is buried.
+    pub from: ReplicaId,
+    /// The replica that takes its place.
+    pub to: ReplicaId,
+    /// The epoch of the range from then on.
+    pub epoch: Epoch,
+    /// The most of the span that is kept.
+    pub span: Span,
+}
+
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
@@ -60,6 +77,7 @@ struct Known {
     buried: HashSet<ReplicaId>,
     destroying: BTreeMap<(RangeId, ReplicaId), Option<Span>>,
     taken_over: BTreeMap<ReplicaId, RangeId>,
+    recovering: BTreeMap<RangeId, Succession>,
 }
 
 impl Ledger {
@@ -83,6 +101,12 @@ impl Ledger {
             reader.end()?;
             known.taken_over.insert(replica, range);
         }
+        for (key, value) in log.local_scan(RECOVERING)? {
+            let mut reader = Reader::new(key.slice(RECOVERING.len()..), "intent to recover");
+            let range = RangeId(read_id(&mut reader)?);
+            reader.end()?;
+            known.recovering.insert(range, read_succession(value)?);
+        }
         Ok(Self(Arc::new(Inner {
             log,
             known: RwLock::new(known),
@@ -94,13 +118,19 @@ impl Ledger {
         self.0.known.read().buried.contains(&replica)
     }
 
-    /// A range with a replica whose rows in `span` are still being deleted.
+    /// A range with a replica whose rows in `span` are still being deleted, or are being taken over by another.
     pub fn destroying_overlaps(&self, span: &Span) -> Option<RangeId> {
         let known = self.0.known.read();
         let mut destroying = known.destroying.iter();
-        destroying
+        let destroyed = destroying
             .find(|(_, held)| held.as_ref().is_some_and(|held| held.overlaps(span)))
-            .map(|((range, _), _)| *range)
+            .map(|((range, _), _)| *range);
+        let mut recovering = known.recovering.iter();
+        destroyed.or_else(|| {
+            recovering
+                .find(|(_, succession)| succession.span.overlaps(span))
+                .map(|(range, _)| *range)
+        })
     }
 
     /// Replicas whose destruction was begun, with what they held, and not finished.
@@ -147,9 +177,6 @@ impl Ledger {
         replica: ReplicaId,
         span: Option<Span>,
     ) -> Result<(), Error> {
-        let mut tombstone = BytesMut::with_capacity(9);
-        tombstone.put_u8(VERSION);
-        tombstone.put_u64_le(range.0);
         let mut intent = BytesMut::with_capacity(16);
         intent.put_u8(VERSION);
         intent.put_u8(u8::from(span.is_some()));
@@ -158,7 +185,7 @@ impl Ledger {
             put_short(&mut intent, span.end());
         }
         let writes = vec![
-            LocalWrite::Put(tombstone_key(replica), tombstone.freeze()),
+            LocalWrite::Put(tombstone_key(replica), tombstone(range)),
             LocalWrite::Put(destroying_key(range, replica), intent.freeze()),
         ];
         // Known before it is durable, never the other way round: nobody may revive what is about to be buried.
@@ -179,6 +206,60 @@ impl Ledger {
         self.0.known.write().destroying.remove(&(range, replica));
         Ok(())
     }
+
+    /// Ranges of which a replica was to take another's place, and may not have done so yet.
+    pub(crate) fn recovering(&self) -> Vec<(RangeId, Succession)> {
+        let known = self.0.known.read();
+        known
+            .recovering
+            .iter()
+            .map(|(range, succession)| (*range, succession.clone()))
+            .collect()
+    }
+
+    /// Buries a replica and records what is to take its place; durable on return.
+    pub(crate) async fn begin_recovery(&self, range: RangeId, succession: Succession) -> Result<(), Error> {
+        let span = &succession.span;
+        let mut intent = BytesMut::with_capacity(64);
+        intent.put_u8(VERSION);
+        intent.put_u64_le(succession.from.0);
+        intent.put_u64_le(succession.to.0);
+        intent.put_u64_le(succession.epoch.bounds);
+        intent.put_u64_le(succession.epoch.membership);
+        put_short(&mut intent, span.start());
+        put_short(&mut intent, span.end());
+        let writes = vec![
+            LocalWrite::Put(tombstone_key(succession.from), tombstone(range)),
+            LocalWrite::Put(recovering_key(range), intent.freeze()),
+        ];
+        {
+            let mut known = self.0.known.write();
+            known.buried.insert(succession.from);
+            known.recovering.insert(range, succession);
+        }
+        Ok(self.0.log.local_commit(writes).await?)
+    }
+
+    /// Records that the replica has taken the other's place; durable on return.
+    pub(crate) async fn finish_recovery(&self, range: RangeId) -> Result<(), Error> {
+        self.0
+            .log
+            .local_commit(vec![LocalWrite::Delete(recovering_key(range))])
+            .await?;
+        self.0.known.write().recovering.remove(&range);
+        Ok(())
+    }
+}
+
+fn tombstone(range: RangeId) -> Bytes {
+    let mut tombstone = BytesMut::with_capacity(9);
+    tombstone.put_u8(VERSION);
+    tombstone.put_u64_le(range.0);
+    tombstone.freeze()
+}
+
+fn recovering_key(range: RangeId) -> Bytes {
+    [RECOVERING, &range.0.to_be_bytes()].concat().into()
 }
 
 fn tombstone_key(replica: ReplicaId) -> Bytes {
@@ -217,4 +298,23 @@ fn read_span(value: Bytes) -> Result<Option<Span>, Damage> {
     let span = Span::new(start, end).map_err(|error| reader.damage(error.to_string()))?;
     reader.end()?;
     Ok(Some(span))
+}
+
+fn read_succession(value: Bytes) -> Result<Succession, Damage> {
+    let mut reader = Reader::new(value, "intent to recover");
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(reader.damage(format!("version {version}")));
+    }
+    let (from, to) = (ReplicaId(reader.u64()?), ReplicaId(reader.u64()?));
+    let (bounds, membership) = (reader.u64()?, reader.u64()?);
+    let (start, end) = (reader.short()?, reader.short()?);
+    let span = Span::new(start, end).map_err(|error| reader.damage(error.to_string()))?;
+    reader.end()?;
+    Ok(Succession {
+        from,
+        to,
+        epoch: Epoch { bounds, membership },
+        span,
+    })
 }

@@ -39,6 +39,7 @@ pub mod middle;
 mod ranges;
 mod read;
 pub mod record;
+pub mod recovery;
 mod replica;
 pub mod row;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub mod startup;
 pub mod state;
 mod steps;
 mod store;
+mod takeover;
 
 use std::time::Duration;
 

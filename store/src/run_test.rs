@@ -41,6 +41,7 @@ const FIRST: Step = Step::CreateFirst {
 #[derive(Default)]
 struct Driver {
     refuses: AtomicBool,
+    has_removed: AtomicBool,
     introductions: Mutex<Vec<Register>>,
     heartbeats: Mutex<Vec<Heartbeat>>,
     /// For the next answer.
@@ -78,8 +79,11 @@ impl Service for Driver {
                     split_bytes: 2_000,
                     steps,
                     sample_above: u64::MAX,
+                    move_bytes_per_second: 64 << 20,
                 };
-                reply.send(proto::encode(&Ok::<_, Refusal>(answer)));
+                let removed = self.has_removed.load(Ordering::Relaxed);
+                let unknown = Err(Refusal::UnknownStore(StoreId(1)));
+                reply.send(proto::encode(&if removed { unknown } else { Ok(answer) }));
             }
             method::PLACEMENT_ALLOCATE_IDS => {
                 reply.send(proto::encode(&Ok::<_, Refusal>(IdBlock {
@@ -346,6 +350,30 @@ async fn a_store_that_is_refused_ends_with_the_reason() {
         ),
         "{ended:?}"
     );
+    served.fall_silent().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_removed_says_so_and_serves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start().await;
+    served.driver.steps.lock().push(FIRST);
+    let store = Running::start(dir.path(), &served.address);
+    store.await_ready().await;
+    store.await_leader().await;
+    served.driver.has_removed.store(true, Ordering::Relaxed);
+    eventually("an alarm", || async {
+        let (status, body) = store.get("/health").await?;
+        (status == 503 && body.contains("can be stopped")).then_some(())
+    })
+    .await;
+    let (status, body) = store.get("/ready").await.unwrap();
+    assert!(status == 503 && body.contains("removed"), "{body}");
+    eventually("its replicas are stopped", || async {
+        store.ranges().await?.is_empty().then_some(())
+    })
+    .await;
+    store.stop().await;
     served.fall_silent().await;
 }
 

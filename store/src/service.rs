@@ -14,6 +14,7 @@ use holdfast_common::proto::kv::{
 };
 use holdfast_common::proto::merge::Absorb;
 use holdfast_common::proto::placement::{Step, StepError};
+use holdfast_common::proto::recovery::{Survey, Surveyed};
 use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
 use serde::de::DeserializeOwned;
@@ -159,6 +160,19 @@ impl StoreService {
     }
 }
 
+impl StoreService {
+    fn survey(&self, request: &Request, reply: Reply) {
+        let Some((survey, reply)) = decode::<Survey>(request, reply) else {
+            return;
+        };
+        let host = self.host.clone();
+        tokio::task::spawn_blocking(move || match host.survey(&survey.ranges) {
+            Ok(replicas) => reply.send(proto::encode(&Surveyed { replicas })),
+            Err(error) => reply.fail(ErrorCode::Unavailable, &error.to_string()),
+        });
+    }
+}
+
 impl Service for StoreService {
     fn call(&self, request: Request, reply: Reply) {
         match request.method {
@@ -167,6 +181,7 @@ impl Service for StoreService {
             method::KV_SCAN => self.scan(&request, reply),
             method::STORE_STEP => self.step(&request, reply),
             method::STORE_ABSORB => self.absorb(&request, reply),
+            method::STORE_SURVEY => self.survey(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),
             _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
         }

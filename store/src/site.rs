@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::StoreId;
 use holdfast_common::net::Client;
+use holdfast_common::raft::network::Staging;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub(crate) struct Site {
     pub addresses: Arc<Addresses>,
     /// Which parts of the key space lie here.
     pub ranges: Ranges,
+    /// Snapshots on their way, and the limits on them.
+    pub staging: Arc<Staging>,
     /// Refuses puts when the disk is nearly full.
     pub disk: Arc<DiskGuard>,
     /// Something happened that the placement driver should hear of soon.
@@ -38,6 +41,8 @@ pub(crate) struct Site {
     pub waiting: Bounds,
     /// Ends the process when its state can't be trusted any more.
     pub alarm: Alarm,
+    /// The store was removed from its cluster: nothing is served any more.
+    pub removed: CancellationToken,
     /// Set while the engine's background work is too far behind to take new writes.
     pub pressed: AtomicBool,
     /// When the process started.

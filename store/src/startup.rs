@@ -16,6 +16,7 @@ use crate::keys;
 use crate::ledger::{self, Ledger};
 use crate::machine::birth_log_id;
 use crate::row::RangeRow;
+use crate::takeover;
 
 /// Why a store must not start on what it found.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +87,7 @@ pub struct Found {
 /// Finishes what a crash interrupted, and finds the replicas.
 pub async fn recover(engine: &Engine, log: &LogEngine, ledger: &Ledger) -> Result<Found, Error> {
     destroy::resume(engine, log, ledger).await?;
-    finish_takeovers(engine, log, ledger).await?;
+    takeover::resume(engine, log, ledger).await?;
     let mut found = Found {
         stored: stored(engine).await?,
         ..Found::default()
@@ -127,21 +128,6 @@ pub async fn recover(engine: &Engine, log: &LogEngine, ledger: &Ledger) -> Resul
         }
     }
     Ok(found)
-}
-
-/// A range that was being taken over has its row yet if the takeover was lost: then it runs, and is taken over again.
-/// Otherwise all that is left of it is its log.
-async fn finish_takeovers(engine: &Engine, log: &LogEngine, ledger: &Ledger) -> Result<(), Error> {
-    for (range, replica) in ledger.takeovers() {
-        let row = engine.get(&keys::range_row(range))?;
-        let there = row.map(RangeRow::decode).transpose()?;
-        if there.is_none_or(|row| row.replica != replica) {
-            tracing::info!(%range, %replica, "burying a replica whose range was taken over");
-            destroy::destroy(engine, log, ledger, range, replica).await?;
-        }
-        ledger.end_takeover(range, replica).await?;
-    }
-    Ok(())
 }
 
 async fn stored(engine: &Engine) -> Result<Vec<Stored>, Error> {

@@ -26,6 +26,7 @@ use crate::host::{self, Host};
 use crate::ledger::{self, Ledger};
 use crate::ranges::Ranges;
 use crate::read::lease::Terms;
+use crate::recovery;
 use crate::replica::Replica;
 use crate::replica::queue::Bounds;
 use crate::service::StoreService;
@@ -64,6 +65,9 @@ pub enum Error {
     /// What is on disk does not fit together.
     #[error(transparent)]
     Recover(#[from] startup::Error),
+    /// A range that was being brought back from its survivor here can't be.
+    #[error(transparent)]
+    Recovery(#[from] recovery::Error),
     /// A replica does not start.
     #[error(transparent)]
     Replica(#[from] host::Error),
@@ -106,6 +110,7 @@ impl Store {
         let timings = timings(config);
         let (log, engine, disk) = open(dir, config).await?;
         let ledger = Ledger::open(log.clone())?;
+        recovery::resume(&engine, &log, &ledger, store).await?;
         let found = startup::recover(&engine, &log, &ledger).await?;
         let staging = dir.join("snapshots");
         let staging = Staging::open(&staging, SnapshotLimits::default()).map_err(io(|| display(&staging)))?;
@@ -117,6 +122,7 @@ impl Store {
             client: client.clone(),
             addresses: Arc::new(Addresses::load(&log)?),
             ranges: Ranges::default(),
+            staging: staging.clone(),
             disk,
             changed: Notify::new(),
             waiting: Bounds {
@@ -124,6 +130,7 @@ impl Store {
                 bytes: config.max_waiting_bytes,
             },
             alarm: Alarm::default(),
+            removed: CancellationToken::new(),
             pressed: AtomicBool::new(false),
             started: clock::now(),
         });

@@ -156,12 +156,13 @@ impl Admin {
 
     /// POSTs without a body; the status and what was answered.
     pub async fn post(&self, path: &str) -> anyhow::Result<(u16, Value)> {
-        let answer = self
-            .http
-            .post(format!("{}{path}", self.base))
-            .json(&json!({}))
-            .send()
-            .await?;
+        self.post_json(path, &json!({})).await
+    }
+
+    /// POSTs a body; the status and what was answered.
+    pub async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        let url = format!("{}{path}", self.base);
+        let answer = self.http.post(url).json(body).send().await?;
         Ok((answer.status().as_u16(), answer.json().await?))
     }
 

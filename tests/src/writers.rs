@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -122,6 +122,7 @@ impl History {
 /// Writers at work.
 pub struct Writers {
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<anyhow::Result<History>>>,
 }
 
@@ -129,15 +130,29 @@ impl Writers {
     /// Starts `count` writers. Writer `w` writes keys `{prefix}{w:03}-{n:02}` for each prefix and each n below `keys`, in turn.
     pub fn start(client: &Client, prefixes: &[&str], count: usize, keys: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicUsize::new(0));
         let prefixes: Vec<String> = prefixes.iter().map(|prefix| (*prefix).to_owned()).collect();
         let tasks = (0..count).map(|writer| {
             let (client, stop, prefixes) = (client.clone(), stop.clone(), prefixes.clone());
-            tokio::spawn(write(client, stop, prefixes, writer, keys))
+            let acknowledged = acknowledged.clone();
+            tokio::spawn(write(client, stop, acknowledged, prefixes, writer, keys))
         });
         Self {
             tasks: tasks.collect(),
+            acknowledged,
             stop,
         }
+    }
+
+    /// Waits until they have had this many more writes acknowledged.
+    pub async fn progress(&self, writes: usize, within: Duration) -> anyhow::Result<()> {
+        let wanted = self.acknowledged.load(Ordering::Relaxed) + writes;
+        let deadline = Instant::now() + within;
+        while self.acknowledged.load(Ordering::Relaxed) < wanted {
+            ensure!(Instant::now() < deadline, "no {writes} writes within {within:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Stops them and returns what they know.
@@ -154,6 +169,7 @@ impl Writers {
 async fn write(
     client: Client,
     stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
     prefixes: Vec<String>,
     writer: usize,
     keys: usize,
@@ -171,6 +187,7 @@ async fn write(
                 let broken = match outcome {
                     Ok(answer) => {
                         let refused = answer.status >= 400;
+                        acknowledged.fetch_add(usize::from(!refused), Ordering::Relaxed);
                         history.note(key, value, Ok((answer.status, answer.revision)))?;
                         refused
                     }

@@ -92,15 +92,28 @@ pub(super) async fn leave(args: &ChangeArgs, id: u64, how: &str) -> Outcome {
             most = most.max(left);
             progress.set_length(most);
             progress.set_position(most - left);
-            if let Some(problem) = store["drain"]["problems"].get(0) {
-                progress.set_message(format!("{unit}; {}", cell(problem)));
-            }
+            progress.set_message(message(unit, &store["drain"]));
             clock::sleep(LOOK_EVERY).await;
             store = api.get(&format!("/v1/stores/{id}")).await?;
         }
         progress.finish_and_clear();
     }
     report(args.admin.output, &store)
+}
+
+/// What is being done, how fast, and what is in the way.
+fn message(unit: &str, drain: &Value) -> String {
+    let mut message = unit.to_owned();
+    if let Some(bytes) = drain["bytes_per_second"].as_f64().filter(|bytes| *bytes >= 1.0) {
+        message += &format!("; {}/s", output::bytes(bytes as u64));
+    }
+    if let Some(seconds) = drain["seconds_left"].as_f64() {
+        message += &format!("; about {} s left", seconds.ceil());
+    }
+    if let Some(problem) = drain["problems"].get(0) {
+        message += &format!("; {}", cell(problem));
+    }
+    message
 }
 
 fn report(format: Format, store: &Value) -> Outcome {

@@ -27,7 +27,7 @@ pub(crate) enum RangeCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Split a range, at a key or at the middle of its data
+    /// Split a range, at a key or at the middle of its data, or the key space at many keys
     Split(SplitArgs),
     /// Merge a range with its right neighbour
     Merge {
@@ -59,13 +59,10 @@ pub(crate) enum RangeCommand {
         #[command(flatten)]
         change: ChangeArgs,
     },
-    /// Spread a range's replicas anew
-    Scatter {
-        /// The range
-        id: u64,
-        #[command(flatten)]
-        change: ChangeArgs,
-    },
+    /// Place a range's replicas and its leader anew, at random among the stores that hold least
+    Scatter(super::presplit::ScatterArgs),
+    /// Bring ranges back that have lost their majority for good: unsafe, see docs/unsafe-recovery.md
+    Recover(super::recover::RecoverArgs),
 }
 
 #[derive(Debug, Args)]
@@ -80,10 +77,12 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SplitArgs {
     /// The first key of the right part
-    #[arg(long, required_unless_present = "id", conflicts_with = "id")]
+    #[arg(long, required_unless_present_any = ["id", "keys", "file"], conflicts_with = "id")]
     at: Option<OsString>,
     /// The range to split at the middle of its data
     id: Option<u64>,
+    #[command(flatten)]
+    many: super::presplit::KeysArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -95,6 +94,9 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
         RangeCommand::Show { id, admin } => {
             let range = Api::new(&admin.url)?.get(&format!("/v1/ranges/{id}")).await?;
             print(&admin, &vec![range])
+        }
+        RangeCommand::Split(args) if args.many.are_given() => {
+            super::presplit::split(&args.many, &args.change).await
         }
         RangeCommand::Split(args) => change(&args.change, "/v1/ranges/split", &split_body(&args)).await,
         RangeCommand::Merge { id, change: args } => {
@@ -121,9 +123,8 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
             )
             .await
         }
-        RangeCommand::Scatter { id, change: args } => {
-            change(&args, &format!("/v1/ranges/{id}/scatter"), &json!({})).await
-        }
+        RangeCommand::Scatter(args) => super::presplit::scatter(args).await,
+        RangeCommand::Recover(args) => super::recover::run(args).await,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod kv;
 pub mod merge;
 pub mod placement;
 pub mod raft;
+pub mod recovery;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -57,6 +58,8 @@ pub mod method {
     /// [`super::merge::Absorb`] → `Result<(), StepError>`, from the leader of a range that ends to the leader of its left
     /// neighbour.
     pub const STORE_ABSORB: u16 = 0x0402;
+    /// [`super::recovery::Survey`] → [`super::recovery::Surveyed`], from the driver to a store.
+    pub const STORE_SURVEY: u16 = 0x0403;
 }
 
 /// Why a message could not be read.

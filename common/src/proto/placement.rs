@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ClusterId, MemberId, RangeId, ReplicaId, StoreId};
 use crate::key::Key;
 use crate::load::Load;
+use crate::proto::recovery::Recover;
 use crate::range::{Descriptor, Replica};
 
 /// Why the driver did not do as asked.
@@ -276,6 +277,8 @@ pub struct HeartbeatAnswer {
     pub steps: Vec<Step>,
     /// Load above which a leader samples the keys that are asked for, units a second (see [`Load`]).
     pub sample_above: u64,
+    /// Bytes per second that the store may send of replicas that move, all together.
+    pub move_bytes_per_second: u64,
 }
 
 /// Asks for ids that nobody else is given.
@@ -376,6 +379,20 @@ pub enum Step {
         /// Its bounds version that this merge starts from.
         bounds: u64,
     },
+    /// Go on with this store's replica alone, after the others were lost for good.
+    Recover {
+        /// The range.
+        range: RangeId,
+        /// How.
+        order: Box<Recover>,
+    },
+    /// Destroy a replica of a range that was brought back without it, even if it leads the group that was given up.
+    Fence {
+        /// The range.
+        range: RangeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
 }
 
 impl Step {
@@ -389,7 +406,9 @@ impl Step {
             | Self::TransferLeader { range, .. }
             | Self::Split { range, .. }
             | Self::DestroyReplica { range, .. }
-            | Self::Merge { range, .. } => *range,
+            | Self::Merge { range, .. }
+            | Self::Recover { range, .. }
+            | Self::Fence { range, .. } => *range,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::metrics::store_state;
 use crate::operator::{Action, Kind, Operator, Status};
 use crate::schedule::decision::{Decision, Verdict};
 use crate::schedule::departure::departure;
+use crate::schedule::pace::Estimate;
 use crate::state::{Store, StoreIntent};
 use crate::view::View;
 
@@ -78,8 +79,8 @@ pub(super) fn put_key(json: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     }
 }
 
-/// A store, as the view has it, with how many ranges it leads.
-pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
+/// A store, as the view has it, with how many ranges it leads and how fast it is emptied.
+pub(super) fn store(store: &Store, leaders: usize, pace: Option<Estimate>, view: &View<'_>) -> Value {
     let report = view.reports.store(store.id);
     json!({
         "id": store.id,
@@ -97,12 +98,12 @@ pub(super) fn store(store: &Store, leaders: usize, view: &View<'_>) -> Value {
         "leaders": leaders,
         "operators": view.moving_on(store.id),
         "last_heartbeat_age_ms": report.map(|_| view.silence(store.id)),
-        "drain": leaving(store, view),
+        "drain": leaving(store, pace, view),
     })
 }
 
 /// What is left on a store that is to leave.
-fn leaving(store: &Store, view: &View<'_>) -> Value {
+fn leaving(store: &Store, pace: Option<Estimate>, view: &View<'_>) -> Value {
     match store.intent {
         StoreIntent::Active | StoreIntent::Removed => Value::Null,
         StoreIntent::Draining | StoreIntent::Decommissioning => {
@@ -111,6 +112,8 @@ fn leaving(store: &Store, view: &View<'_>) -> Value {
                 "leaders_left": left.leaders,
                 "ranges_left": left.ranges,
                 "bytes_left": left.bytes,
+                "bytes_per_second": pace.map_or(0.0, |pace| pace.bytes_per_second),
+                "seconds_left": pace.and_then(|pace| pace.seconds_left),
                 "problems": left.problems,
             })
         }
@@ -166,6 +169,9 @@ fn action_detail(action: &Action) -> Value {
             Value::Object(json)
         }
         Action::Merge { .. } => json!({}),
+        Action::Recover { store, order } => {
+            json!({"store_id": store, "from_replica": order.from, "replica_id": order.to, "log_end": order.last})
+        }
     }
 }
 
@@ -184,6 +190,15 @@ pub(super) fn change(kind: &Kind) -> Value {
         Kind::AddReplica { to } | Kind::TransferLeader { to } => json!({"to_store": to}),
         Kind::RemoveReplica { replica } => json!({"replica_id": replica}),
         Kind::Merge { into } => json!({"into_range_id": into}),
+        Kind::Scatter { moves, leader } => {
+            let moves = moves
+                .iter()
+                .map(|way| json!({"from_store": way.from, "to_store": way.to}));
+            json!({"moves": moves.collect::<Vec<_>>(), "to_leader": leader})
+        }
+        Kind::Recover(recovery) => {
+            json!({"from_store": recovery.survivor.store, "lost_stores": recovery.lost})
+        }
     }
 }
 

@@ -8,9 +8,12 @@ mod heatmap;
 mod json;
 mod operators;
 mod page;
+mod plan;
+mod presplit;
 mod problem;
 mod query;
 mod ranges;
+mod recover;
 mod retire;
 mod settings;
 mod stores;
@@ -106,7 +109,11 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/ranges/{id}/move", post(ranges::move_replica))
         .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
         .route("/v1/ranges/{id}/merge", post(ranges::merge))
-        .route("/v1/ranges/{id}/scatter", post(not_yet))
+        .route("/v1/ranges/{id}/scatter", post(presplit::scatter_one))
+        .route("/v1/presplits/{id}", get(presplit::show))
+        .route("/v1/ranges/{id}/recover", post(recover::range))
+        .route("/v1/recover", post(recover::all))
+        .route("/v1/plan", post(plan::ask))
         .route("/v1/operators", get(operators::list))
         .route(
             "/v1/operators/{id}",
@@ -128,10 +135,6 @@ fn routes(admin: Admin) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(identified))
         .with_state(admin)
-}
-
-async fn not_yet() -> Problem {
-    Problem::not_implemented()
 }
 
 /// Hands the request to the leading member, or to the handler if that is this one.

@@ -15,6 +15,7 @@ use super::query::{self, Query};
 use super::{Leading, json};
 use crate::command::{Command, Outcome};
 use crate::duties;
+use crate::operator::recover::is_irrevocable;
 use crate::operator::{Intent, Kind, Operator, Refusal, Status};
 
 /// Longest wait for the end of an operator.
@@ -24,7 +25,7 @@ const WAIT_AT_MOST: Duration = Duration::from_secs(3_600);
 const WAIT_FOR_SCHEDULERS: Duration = Duration::from_secs(15);
 
 /// The source of operators that people start.
-const ADMIN: &str = "admin";
+pub(super) const ADMIN: &str = "admin";
 
 /// `GET /v1/operators`: latest first, those under way and those that ended lately.
 pub(super) async fn list(
@@ -69,8 +70,10 @@ pub(super) async fn cancel(
             operator.status.name()
         )));
     }
-    if matches!(operator.intent.kind, Kind::CreateFirst { .. }) {
-        return Err(Problem::conflict("there is no cluster without its first range"));
+    if is_irrevocable(&operator.intent.kind) {
+        return Err(Problem::conflict(format!(
+            "operator {id} can't be taken back: what it does may have been done already"
+        )));
     }
     let cancelled = Status::Cancelled("cancelled through the admin API".to_owned());
     duties::end(&leading.member, &leading.lead, &operator, cancelled).await?;
@@ -105,7 +108,7 @@ pub(super) async fn start(
 
 /// Starts an operator. What a scheduler has begun on the range is nothing that the asker could have known of: it is waited
 /// for, within bounds.
-async fn begin(leading: &Leading, intent: Intent) -> Result<OperatorId, Problem> {
+pub(super) async fn begin(leading: &Leading, intent: Intent) -> Result<OperatorId, Problem> {
     let until = clock::now() + WAIT_FOR_SCHEDULERS;
     loop {
         let command = Command::Start {
@@ -133,7 +136,7 @@ async fn begin(leading: &Leading, intent: Intent) -> Result<OperatorId, Problem>
 }
 
 /// Waits for the end of an operator; false if this member can't tell, because it leads no more or the wait was too long.
-async fn ended(leading: &Leading, id: OperatorId) -> bool {
+pub(super) async fn ended(leading: &Leading, id: OperatorId) -> bool {
     let mut plans = leading.member.group.shared().hub().plans();
     let ends = async {
         loop {
@@ -152,7 +155,7 @@ async fn ended(leading: &Leading, id: OperatorId) -> bool {
     }
 }
 
-fn find(leading: &Leading, id: OperatorId) -> Result<Operator, Problem> {
+pub(super) fn find(leading: &Leading, id: OperatorId) -> Result<Operator, Problem> {
     let found = leading.member.group.shared().state().operators.get(id).cloned();
     found.ok_or_else(|| Problem::not_found(format!("there is no operator {id}, or it ended long ago")))
 }

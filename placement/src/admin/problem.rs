@@ -27,7 +27,6 @@ enum Code {
     Conflict,
     TooLarge,
     TooManyOperators,
-    NotImplemented,
     NotBootstrapped,
     Unavailable,
     OutcomeUnknown,
@@ -73,12 +72,6 @@ impl Code {
                 "As many changes are under way as may be",
                 true,
             ),
-            Self::NotImplemented => (
-                "not_implemented",
-                StatusCode::NOT_IMPLEMENTED,
-                "Not implemented yet",
-                false,
-            ),
             Self::NotBootstrapped => (
                 "not_bootstrapped",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -102,6 +95,11 @@ impl Code {
 }
 
 impl Problem {
+    /// What is wrong, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// A parameter or a body that makes no sense.
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Self {
@@ -139,14 +137,6 @@ impl Problem {
         Self {
             code: Code::OutcomeUnknown,
             detail: detail.into(),
-        }
-    }
-
-    /// A part of the interface that has no substance yet.
-    pub(super) fn not_implemented() -> Self {
-        Self {
-            code: Code::NotImplemented,
-            detail: "this version does not do this yet".to_owned(),
         }
     }
 

@@ -1,14 +1,18 @@
 //! Ranges, and the changes to them that people ask for.
 
+use std::collections::BTreeSet;
+
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use holdfast_common::ids::{RangeId, StoreId};
+use holdfast_common::key::Key;
 use serde::Deserialize;
 
 use super::operators::start;
 use super::page::Page;
+use super::presplit;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Leading, json};
@@ -77,6 +81,22 @@ struct Split {
     key: Option<String>,
     key_base64: Option<String>,
     range_id: Option<u64>,
+    #[serde(default)]
+    keys: Vec<String>,
+    #[serde(default)]
+    keys_base64: Vec<String>,
+    #[serde(default)]
+    scatter: bool,
+}
+
+impl Split {
+    /// The keys, when there are many.
+    fn many(&self) -> Result<BTreeSet<Key>, Problem> {
+        let texts = self.keys.iter().map(|key| query::key_of(Some(key), None));
+        let base64 = self.keys_base64.iter().map(|key| query::key_of(None, Some(key)));
+        let keys: Vec<Option<Key>> = texts.chain(base64).collect::<Result<_, _>>()?;
+        Ok(keys.into_iter().flatten().collect())
+    }
 }
 
 /// `POST /v1/ranges/split`
@@ -87,6 +107,15 @@ pub(super) async fn split(
 ) -> Result<Response, Problem> {
     let query = Query::parse(raw.as_deref(), &["wait"])?;
     let body: Split = query::body(&bytes)?;
+    let many = body.many()?;
+    if !many.is_empty() || body.scatter {
+        if body.key.is_some() || body.key_base64.is_some() || body.range_id.is_some() {
+            return Err(Problem::invalid(
+                "keys stand alone: give no key and no range_id beside them",
+            ));
+        }
+        return presplit::split_many(&leading, many, body.scatter, query.flag("wait")?).await;
+    }
     let at = query::key_of(body.key.as_deref(), body.key_base64.as_deref())?;
     let range = match (&at, body.range_id) {
         (None, Some(range)) => RangeId(range),

@@ -84,7 +84,7 @@ async fn change(
     let store = leading.member.look(&leading.lead, |view| {
         let store = view.state.stores.get(&id)?;
         let led = view.reports.leaders_by_store().get(&id).copied().unwrap_or(0);
-        Some(json::store(store, led, view))
+        Some(json::store(store, led, super::stores::pace(leading, id), view))
     });
     let status = if ended || intent == StoreIntent::Active {
         StatusCode::OK

@@ -9,6 +9,7 @@ use super::page::Page;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Leading, json};
+use crate::schedule::pace::Estimate;
 
 /// `GET /v1/stores`
 pub(super) async fn list(
@@ -22,7 +23,10 @@ pub(super) async fn list(
         let stores = view.state.stores.range(from..).map(|(_, store)| store);
         page.cut(stores.map(|store| {
             let led = leaders.get(&store.id).copied().unwrap_or(0);
-            (store.id.0.to_be_bytes().to_vec(), json::store(store, led, view))
+            (
+                store.id.0.to_be_bytes().to_vec(),
+                json::store(store, led, pace(&leading, store.id), view),
+            )
         }))
     }))
 }
@@ -38,8 +42,13 @@ pub(super) async fn show(
     let found = leading.member.look(&leading.lead, |view| {
         let store = view.state.stores.get(&id)?;
         let led = view.reports.leaders_by_store().get(&id).copied().unwrap_or(0);
-        Some(json::store(store, led, view))
+        Some(json::store(store, led, pace(&leading, store.id), view))
     });
     let found = found.ok_or_else(|| Problem::not_found(format!("there is no store {id}")))?;
     Ok(Json(found).into_response())
+}
+
+/// How fast a store is emptied. Takes the last of the locks.
+pub(super) fn pace(leading: &Leading, store: StoreId) -> Option<Estimate> {
+    leading.lead.plans().paces.estimate(store)
 }

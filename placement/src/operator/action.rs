@@ -5,6 +5,7 @@ use std::time::Duration;
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
 use holdfast_common::proto::placement::{Step, VoterChange};
+use holdfast_common::proto::recovery::Recover;
 use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,13 @@ pub enum Action {
         /// The bounds version that the merge starts from.
         bounds: u64,
     },
+    /// Go on with one survivor alone.
+    Recover {
+        /// The survivor's store.
+        store: StoreId,
+        /// What it is told.
+        order: Box<Recover>,
+    },
 }
 
 impl Action {
@@ -80,6 +88,7 @@ impl Action {
             Self::Split { .. } => "split",
             Self::DestroyReplica { .. } => "destroy_replica",
             Self::Merge { .. } => "merge",
+            Self::Recover { .. } => "recover",
         }
     }
 
@@ -88,6 +97,8 @@ impl Action {
         match self {
             // Another try on another store could make a second first range.
             Self::CreateFirst { .. } => None,
+            // Another try with another survivor could make a second group.
+            Self::Recover { .. } => None,
             Self::TransferLeader { .. } => Some(Duration::from_secs(15)),
             Self::CreateReplica { .. }
             | Self::AddLearner { .. }
@@ -113,6 +124,7 @@ impl Action {
             Self::ChangeVoters(change) => change.promote.contains(&id) || change.remove.contains(&id),
             Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
             Self::Merge { .. } => false,
+            Self::Recover { order, .. } => order.to == id,
         }
     }
 
@@ -145,6 +157,7 @@ impl Action {
                 Health::Suspect => false,
                 Health::Down => true,
             },
+            Self::Recover { order, .. } => member(order.to).is_some(),
         }
     }
 
@@ -199,6 +212,13 @@ impl Action {
                 range,
                 bounds: *bounds,
             }),
+            Self::Recover { store, order } => Some((
+                *store,
+                Step::Recover {
+                    range,
+                    order: order.clone(),
+                },
+            )),
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod action;
 pub mod judge;
 pub mod plan;
+pub mod recover;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::action::Action;
 pub use self::plan::Refusal;
+pub use self::recover::Recovery;
 
 /// Ended operators that are remembered.
 pub const MAX_HISTORY: usize = 500;
@@ -104,6 +106,24 @@ pub enum Kind {
         /// The left neighbour.
         into: RangeId,
     },
+    /// Go on with one survivor alone, the majority being lost for good.
+    Recover(Box<Recovery>),
+    /// Replace voters by others elsewhere, one after the other, and then let one lead.
+    Scatter {
+        /// The voters that go, and where to; each store at most once.
+        moves: Vec<Relocation>,
+        /// The store that is to lead in the end.
+        leader: StoreId,
+    },
+}
+
+/// A voter's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relocation {
+    /// The store that gives it up.
+    pub from: StoreId,
+    /// The store that takes it.
+    pub to: StoreId,
 }
 
 impl Kind {
@@ -117,11 +137,13 @@ impl Kind {
             Self::RemoveReplica { .. } => "remove_replica",
             Self::TransferLeader { .. } => "transfer_leader",
             Self::Merge { .. } => "merge",
+            Self::Recover(_) => "recover",
+            Self::Scatter { .. } => "scatter",
         }
     }
 
     /// Every name, so that metrics exist from the start.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 9] = [
         "create_first",
         "split",
         "move_replica",
@@ -129,6 +151,8 @@ impl Kind {
         "remove_replica",
         "transfer_leader",
         "merge",
+        "recover",
+        "scatter",
     ];
 }
 

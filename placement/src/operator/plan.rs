@@ -10,7 +10,7 @@ use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
 use super::action::voters;
-use super::{Action, Kind};
+use super::{Action, Kind, Relocation, recover};
 use crate::state::{State, StoreIntent};
 
 /// Why an operator is not started.
@@ -44,6 +44,9 @@ pub trait Mint {
 /// # Errors
 /// It makes no sense as the state is.
 pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> Result<Vec<Action>, Refusal> {
+    if let Kind::Recover(recovery) = kind {
+        return recover::plan(state, range, recovery, ids);
+    }
     if let Some(busy) = state.operators.on_range(range) {
         return Err(Refusal::RangeBusy(range, busy.id));
     }
@@ -62,13 +65,14 @@ pub fn plan(state: &State, range: RangeId, kind: &Kind, ids: &mut dyn Mint) -> R
         )));
     }
     match kind {
-        Kind::CreateFirst { .. } => Err(conflict("the first range exists".to_owned())),
+        Kind::CreateFirst { .. } | Kind::Recover(_) => Err(conflict("planned elsewhere".to_owned())),
         Kind::Split { at } => split(descriptor, at.as_ref(), ids),
         Kind::MoveReplica { from, to } => move_replica(state, descriptor, *from, *to, ids),
         Kind::AddReplica { to } => add_replica(state, descriptor, *to, ids),
         Kind::RemoveReplica { replica } => remove_replica(descriptor, *replica),
         Kind::TransferLeader { to } => transfer_leader(state, descriptor, *to),
         Kind::Merge { into } => merge(state, descriptor, *into, ids),
+        Kind::Scatter { moves, leader } => scatter(state, descriptor, moves, *leader, ids),
     }
 }
 
@@ -245,6 +249,32 @@ fn transfer_leader(state: &State, range: &Descriptor, to: StoreId) -> Result<Vec
         Some(replica) if replica.role == Role::Voter => Ok(vec![Action::TransferLeader { to: *replica }]),
         _ => Err(conflict(format!("range {} has no voter on store {to}", range.id))),
     }
+}
+
+/// One move after the other, each planned on what the one before leaves behind.
+fn scatter(
+    state: &State,
+    range: &Descriptor,
+    moves: &[Relocation],
+    leader: StoreId,
+    ids: &mut dyn Mint,
+) -> Result<Vec<Action>, Refusal> {
+    let (mut range, mut steps) = (range.clone(), Vec::new());
+    for way in moves {
+        let next = move_replica(state, &range, way.from, way.to, ids)?;
+        let new = next.iter().find_map(|step| match step {
+            Action::CreateReplica { replica } => Some(*replica),
+            _ => None,
+        });
+        range.replicas.retain(|replica| replica.store != way.from);
+        range.replicas.extend(new.map(|new| Replica {
+            role: Role::Voter,
+            ..new
+        }));
+        steps.extend(next);
+    }
+    steps.extend(transfer_leader(state, &range, leader)?);
+    Ok(steps)
 }
 
 fn change(from: Vec<ReplicaId>, promote: &[ReplicaId], remove: &[ReplicaId]) -> Action {

@@ -155,10 +155,12 @@ fn moved(intent: &Intent, view: &View<'_>) -> Vec<StoreId> {
         }
         Kind::MoveReplica { from, to } => vec![*from, *to],
         Kind::AddReplica { to } => vec![*to],
+        Kind::Scatter { moves, .. } => moves.iter().flat_map(|way| [way.from, way.to]).collect(),
         Kind::CreateFirst { .. }
         | Kind::Split { .. }
         | Kind::RemoveReplica { .. }
-        | Kind::TransferLeader { .. } => Vec::new(),
+        | Kind::TransferLeader { .. }
+        | Kind::Recover(_) => Vec::new(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Spreads leaderships over the stores: a leader does most of a range's work.
 //!
+//! Where the settings prefer stores with certain labels for leaders (`leader_preference`), a leadership goes to a voter's store
+//! that is preferred to the one that leads, and among the others the balance is kept within those that are equally wanted.
+//!
 //! A leadership goes from the store that leads most to the voter's store that leads least, if they differ by two at least,
 //! and by more than a twentieth of the mean, and if the one that takes it has load to spare ([`Burden`]): spreading load
 //! comes before spreading numbers. Counts include what is under way, so a look never repeats the last one.
@@ -10,7 +13,7 @@ use holdfast_common::ids::{RangeId, StoreId};
 use holdfast_common::range::Descriptor;
 
 use super::burden::{Burden, units};
-use super::placing::{as_f64, heirs, is_at_home, leaderships, sort};
+use super::placing::{as_f64, heirs, is_at_home, leaderships, preference, sort};
 use super::{Idea, Scheduler, Score};
 use crate::operator::Kind;
 use crate::settings::Settings;
@@ -50,6 +53,17 @@ impl Scheduler for BalanceLeaders {
         }
         let (mut ideas, mut taken) = (Vec::new(), BTreeSet::new());
         let mut burden = Burden::of(view);
+        for range in led.values().flatten() {
+            if ideas.len() < TRANSFERS
+                && let Some((from, to)) = preferred(range, &counts, view)
+            {
+                *counts.entry(from).or_default() -= 1;
+                *counts.entry(to).or_default() += 1;
+                burden.shift(from, to, units(range.id, view));
+                taken.insert(range.id);
+                ideas.push(preference_idea(range, from, to));
+            }
+        }
         while ideas.len() < TRANSFERS
             && let Some(idea) = best_transfer(&counts, &burden, &led, &taken, view)
         {
@@ -61,6 +75,33 @@ impl Scheduler for BalanceLeaders {
             ideas.push(idea.0);
         }
         ideas
+    }
+}
+
+/// From where to where a leadership has to go for a more wanted store to have it.
+fn preferred(
+    range: &Descriptor,
+    counts: &BTreeMap<StoreId, usize>,
+    view: &View<'_>,
+) -> Option<(StoreId, StoreId)> {
+    let from = view.leader(range.id)?.store;
+    let here = preference(from, view);
+    // A store that is to be emptied is `evacuate`'s.
+    let wanted = heirs(range, view)
+        .into_iter()
+        .map(|heir| heir.store)
+        .filter(|store| preference(*store, view) < here && counts.contains_key(&from));
+    let leads = |store: &StoreId| counts.get(store).copied().unwrap_or(0);
+    let to = wanted.min_by_key(|store| (preference(*store, view), leads(store), *store))?;
+    Some((from, to))
+}
+
+fn preference_idea(range: &Descriptor, from: StoreId, to: StoreId) -> Idea {
+    Idea {
+        range: range.id,
+        change: Some(Kind::TransferLeader { to }),
+        why: format!("leader_preference wants store {to} rather than store {from}"),
+        scores: Vec::new(),
     }
 }
 
@@ -83,7 +124,8 @@ fn best_transfer(
                 let (heirs, units) = (heirs(range, view).into_iter(), units(range.id, view));
                 let stores = heirs
                     .map(|heir| heir.store)
-                    .filter(|store| burden.admits(*store, units));
+                    .filter(|store| burden.admits(*store, units))
+                    .filter(|store| preference(*store, view) <= preference(from, view));
                 let least = stores.min_by_key(|store| (counts.get(store).copied().unwrap_or(0), *store))?;
                 Some((counts.get(&least).copied().unwrap_or(0), *range, least))
             });

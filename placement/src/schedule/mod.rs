@@ -13,8 +13,10 @@ mod evacuate;
 mod hot;
 mod leaders;
 mod merge;
+pub mod pace;
 mod placing;
 mod repair;
+mod scatter;
 mod split;
 mod split_load;
 
@@ -27,6 +29,7 @@ pub use self::hot::Hot;
 pub use self::leaders::BalanceLeaders;
 pub use self::merge::MergeSmall;
 pub use self::repair::Repair;
+pub use self::scatter::scatter;
 pub use self::split::SplitBySize;
 pub use self::split_load::SplitByLoad;
 use crate::operator::Kind;

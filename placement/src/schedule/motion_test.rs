@@ -206,3 +206,37 @@ fn small_neighbours_merge_once_their_bounds_are_old_and_large_ones_never() {
     assert_eq!(settle(&mut world, &SplitBySize), 0, "nothing is split again");
     assert!(has_three_voters(&world));
 }
+
+#[test]
+fn leaders_are_where_the_settings_want_them_and_then_all_is_still() {
+    let mut world = cluster(&["a", "b", "c"], 12, &[]);
+    settle(&mut world, &BalanceLeaders);
+    assert_eq!(leaders(&world), [4, 4, 4]);
+    let prefer = |world: &mut World, labels: &[&str]| {
+        let mut settings = world.state.settings.clone();
+        settings.leader_preference = labels.iter().map(|label| (*label).to_owned()).collect();
+        let from = world.state.settings_version;
+        world.apply(Command::Configure { from, settings });
+        settle(world, &BalanceLeaders)
+    };
+    assert_eq!(prefer(&mut world, &["zone=b"]), 8);
+    assert_eq!(leaders(&world), [0, 12, 0]);
+    assert_eq!(settle(&mut world, &BalanceLeaders), 0, "still");
+    // The most wanted is away: the next takes its place, and gives it back.
+    world.stores.sleep(StoreId(2));
+    for _ in 0..40 {
+        world.heartbeats();
+    }
+    prefer(&mut world, &["zone=b", "zone=c"]);
+    assert_eq!(leaders(&world)[2], 12);
+    world.stores.wake(StoreId(2));
+    world.heartbeats();
+    settle(&mut world, &BalanceLeaders);
+    assert_eq!(leaders(&world), [0, 12, 0]);
+    prefer(&mut world, &[]);
+    assert_eq!(
+        leaders(&world),
+        [4, 4, 4],
+        "without a preference they are spread again"
+    );
+}

@@ -26,15 +26,19 @@ pub(super) fn destinations(range: &Descriptor, leaving: Option<Replica>, view: &
         .candidates(range)
         .map(|store| {
             let neighbours = neighbours(range, leaving, store, view);
-            let score = SAME_ZONE * as_f64(neighbours) + as_f64(view.replicas_on(store.id));
             Score {
                 store: store.id,
-                score,
+                score: score(neighbours, view.replicas_on(store.id)),
             }
         })
         .collect();
     sort(&mut scores);
     scores
+}
+
+/// How well a store suits that has so many of the range's other replicas in its zone, and so many replicas.
+pub(super) fn score(neighbours: usize, replicas: usize) -> f64 {
+    SAME_ZONE * as_f64(neighbours) + as_f64(replicas)
 }
 
 /// As [`destinations`], with the replicas that each store was `given` at this look counted, or all would go to the same one.
@@ -105,7 +109,7 @@ pub(super) fn leaderships(view: &View<'_>) -> BTreeMap<StoreId, usize> {
     for range in view.state.map.iter() {
         let under_way = view.state.operators.on_range(range.id);
         let leads = match under_way.map(|operator| &operator.intent.kind) {
-            Some(Kind::TransferLeader { to }) => Some(*to),
+            Some(Kind::TransferLeader { to } | Kind::Scatter { leader: to, .. }) => Some(*to),
             _ => view.leader(range.id).map(|leader| leader.store),
         };
         if let Some(store) = leads {
@@ -113,6 +117,21 @@ pub(super) fn leaderships(view: &View<'_>) -> BTreeMap<StoreId, usize> {
         }
     }
     counts
+}
+
+/// How much a store is wanted for leaders, by the settings: the place of the first preferred label that it has, from zero.
+pub(super) fn preference(store: StoreId, view: &View<'_>) -> usize {
+    let wanted = &view.state.settings.leader_preference;
+    let has = |label: &String| {
+        let labels = view.state.stores.get(&store).map(|store| &store.labels);
+        let pair = label.split_once('=');
+        pair.is_some_and(|(name, value)| {
+            labels
+                .and_then(|labels| labels.get(name))
+                .is_some_and(|known| known == value)
+        })
+    };
+    wanted.iter().position(has).unwrap_or(wanted.len())
 }
 
 /// Best first.

@@ -200,5 +200,7 @@ fn shown(step: &Step) -> String {
         ),
         Step::DestroyReplica { replica, .. } => format!("destroy replica {replica}"),
         Step::Merge { range, .. } => format!("merge range {range} into its left neighbour"),
+        Step::Recover { order, .. } => format!("go on with {} as {} alone", order.from, order.to),
+        Step::Fence { replica, .. } => format!("fence replica {replica}"),
     }
 }

@@ -7,6 +7,7 @@ use holdfast_common::key::{Key, Span};
 use holdfast_common::proto::placement::{
     Capacity, Heartbeat, Leading, PeerProgress, ReplicaReport, Step, VoterChange,
 };
+use holdfast_common::proto::recovery::Recover;
 use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 
 use super::traffic::Traffic;
@@ -169,7 +170,8 @@ impl Stores {
         match step {
             Step::CreateFirst { range, replica } => self.create_first(store, range, replica),
             Step::CreateReplica { range, replica } => self.create(store, range, replica),
-            Step::DestroyReplica { replica, .. } => {
+            Step::Recover { range, order } => self.recover(store, range, &order),
+            Step::DestroyReplica { replica, .. } | Step::Fence { replica, .. } => {
                 self.buried.insert(replica);
                 self.holds.entry(store).or_default().remove(&replica);
             }
@@ -206,6 +208,25 @@ impl Stores {
             Step::Merge { range, bounds } if self.leads(store, range) => self.merge(range, bounds),
             _ => {}
         }
+    }
+
+    /// The survivor ends, and its successor is all there is of the range.
+    fn recover(&mut self, store: StoreId, range: RangeId, order: &Recover) {
+        let held = self.holds.entry(store).or_default();
+        if held.remove(&order.from).is_none() {
+            return;
+        }
+        held.insert(order.to, range);
+        self.buried.insert(order.from);
+        let truth = self.truth(range);
+        truth.descriptor.span = order.span.clone();
+        truth.descriptor.epoch = order.epoch;
+        truth.descriptor.replicas = vec![Replica {
+            id: order.to,
+            store,
+            role: Role::Voter,
+        }];
+        (truth.leader, truth.term) = (Some(order.to), 1);
     }
 
     fn leads(&self, store: StoreId, range: RangeId) -> bool {

@@ -3,6 +3,7 @@
 mod membership;
 mod merge;
 mod reads;
+mod recovery;
 mod restart;
 mod split;
 mod writes;

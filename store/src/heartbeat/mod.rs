@@ -31,6 +31,9 @@ const SPACING: Duration = Duration::from_millis(20);
 /// Time between heartbeats until the driver names one.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time between heartbeats of a store that was removed.
+const AFTER_REMOVAL: Duration = Duration::from_secs(30);
+
 /// Longest time that one heartbeat waits for the driver.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -105,6 +108,10 @@ impl Heart {
         self.interval = Duration::from_millis(answer.interval_ms.clamp(*INTERVALS.start(), *INTERVALS.end()));
         self.split_bytes = answer.split_bytes;
         self.sample_above = answer.sample_above;
+        self.host
+            .site
+            .staging
+            .set_bytes_per_second(answer.move_bytes_per_second);
         if answer.want_full {
             self.differ.start_over();
             self.host.site.changed.notify_one();
@@ -118,13 +125,28 @@ impl Heart {
         self.differ.start_over();
         match error {
             CallError::GaveUp { .. } => tracing::debug!(%error, "the placement driver did not hear"),
-            CallError::Refused(Refusal::UnknownStore(_)) => {
-                tracing::error!(%error, "the placement driver does not know this store any more");
-            }
+            CallError::Refused(Refusal::UnknownStore(_)) => self.removed(),
             CallError::Refused(_) | CallError::WrongCluster(_) => {
                 tracing::error!(%error, "a heartbeat was refused")
             }
         }
+    }
+
+    /// The driver has ruled out that it only has not heard yet. Whatever is here is nobody's any more: another replica has taken
+    /// the place of each, and none of these may vote or answer again.
+    fn removed(&mut self) {
+        self.interval = AFTER_REMOVAL;
+        if self.host.site.removed.is_cancelled() {
+            return;
+        }
+        self.host.site.removed.cancel();
+        let replicas = self.host.replicas().len();
+        tracing::warn!(
+            replicas,
+            "this store was removed from the cluster: it serves nothing any more, and its process can be stopped"
+        );
+        let host = self.host.clone();
+        tokio::spawn(async move { host.stop_all().await });
     }
 
     /// Keeps ids at hand while a range here is near its split, and splits without the driver when it must be.

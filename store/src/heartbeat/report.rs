@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::ReplicaId;
-use holdfast_common::key::Span;
 use holdfast_common::proto::placement::{HotSpot, Leading, PeerProgress, ReplicaReport};
-use holdfast_common::range::{Descriptor, Epoch};
+use holdfast_common::range::Descriptor;
 
 use super::rates::Rates;
 use crate::load::{Totals, judge};
@@ -123,9 +122,10 @@ fn report(replica: &Replica, view: RangeView, observed: &Observed) -> ReplicaRep
         is_measured: observed.rates.is_measured(),
         hot: observed.hot_spot(replica, &view),
     });
-    let descriptor = view
-        .descriptor
-        .map_or_else(|| unknown(replica), |descriptor| (*descriptor).clone());
+    let descriptor = view.descriptor.map_or_else(
+        || Descriptor::unknown(replica.range),
+        |descriptor| (*descriptor).clone(),
+    );
     ReplicaReport {
         replica: replica.id,
         descriptor,
@@ -141,14 +141,4 @@ fn peers(replica: &Replica) -> Vec<PeerProgress> {
         live: peer.live,
     };
     replica.peers().into_iter().map(progress).collect()
-}
-
-/// A replica that waits for its first snapshot: no voters, and an epoch that any other supersedes.
-fn unknown(replica: &Replica) -> Descriptor {
-    Descriptor {
-        id: replica.range,
-        span: Span::everything(),
-        epoch: Epoch::default(),
-        replicas: Vec::new(),
-    }
 }

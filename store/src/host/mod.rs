@@ -1,13 +1,15 @@
 //! The host: which replicas run on this store, from birth to destruction.
 //!
-//! At most one replica of a range runs at a time. A replica comes to be in four ways: found on disk at the start, created
-//! as the first of the cluster, created empty on the driver's order to wait for a snapshot, or born of a split. It ends by
-//! an order of the driver or by going into its left neighbour, and leaves a tombstone. Whoever changes what runs of a range holds that range's *turn*, so a
+//! At most one replica of a range runs at a time. A replica comes to be in five ways: found on disk at the start, created
+//! as the first of the cluster, created empty on the driver's order to wait for a snapshot, born of a split, or put in the
+//! place of a survivor whose group is lost. It ends by an order of the driver or by going into its left neighbour, and
+//! leaves a tombstone. Whoever changes what runs of a range holds that range's *turn*, so a
 //! split that is applied and an order that arrives never cross.
 
 mod births;
 mod effects;
 mod groups;
+mod recovery;
 mod takeover;
 
 use std::sync::{Arc, Weak};
@@ -173,12 +175,29 @@ impl Host {
 
     /// Destroys a replica, which need not be here, and leaves its tombstone.
     pub(crate) async fn destroy(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
+        self.destroy_unless(range, replica, |running| {
+            running.leads() && running.standing().voting != Voting::No
+        })
+        .await
+    }
+
+    /// Destroys a replica whose group was given up, even if it leads it.
+    pub(crate) async fn fence(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
+        self.destroy_unless(range, replica, |_| false).await
+    }
+
+    async fn destroy_unless(
+        &self,
+        range: RangeId,
+        replica: ReplicaId,
+        is_needed: impl Fn(&Replica) -> bool,
+    ) -> Result<(), StepError> {
         if self.ledger.buried(replica) && self.replica(range).is_none_or(|running| running.id != replica) {
             return Ok(());
         }
         let turn = self.turn(range).await;
         if let Some(running) = self.replica(range).filter(|running| running.id == replica) {
-            if running.leads() && running.standing().voting != Voting::No {
+            if is_needed(&running) {
                 return Err(StepError::Refused(format!(
                     "replica {replica} leads range {range}"
                 )));
@@ -240,7 +259,11 @@ impl Host {
         let host: Arc<dyn RangeHost> = Arc::new(Effects::new(self.me.clone(), &machines));
         let machine = RangeMachine::open(identity, self.site.engine.clone(), host).await?;
         let shared = machine.shared();
-        let origin = shared.get().applied.filter(|applied| *applied == birth_log_id());
+        // What no leader wrote is a birth, and there is no log of it.
+        let origin = shared
+            .get()
+            .applied
+            .filter(|applied| applied.leader_id.term == birth_log_id().leader_id.term);
         let log = self.log.group(range, replica, origin);
         let network = self.outbound.group(range, replica);
         let config = if fresh { &self.free } else { &self.quiet };

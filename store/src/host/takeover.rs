@@ -1,9 +1,5 @@
-//! A replica ends because its range was taken over by its left neighbour (`docs/split-merge.md`).
-//!
-//! The order makes it safe to stop anywhere. The neighbour's replica waits until the source's group has ended here, its log
-//! is applied up to the freeze and synced, and the intent is recorded; then one batch makes the source's rows its own. A
-//! start that finds the intent and no row of the source knows that this batch is durable, and finishes the burial; one that
-//! finds the row knows that it was lost, and the entry is applied again.
+//! Taking a range over on this store, and making way for snapshots over what was taken over elsewhere: see
+//! [`takeover`](crate::takeover).
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +12,10 @@ use super::effects::Effects;
 use super::{Host, Turn};
 use crate::command::Absorb;
 use crate::destroy;
-use crate::keys;
-use crate::machine::{RangeHost, RangeMachine};
-use crate::row::RangeRow;
+use crate::machine::RangeHost;
 use crate::snapshot::Header;
-use crate::state::{Identity, RangeState};
+use crate::state::RangeState;
+use crate::takeover::{self, Site};
 
 /// A replica that was taken over and is not buried yet.
 pub(super) struct Ended {
@@ -36,28 +31,15 @@ impl Host {
         if let Some(running) = self.replica(range) {
             self.stop(&turn, &running).await;
         }
-        let row = self.site.engine.get(&keys::range_row(range))?;
-        let row = row.ok_or_else(|| {
-            io::Error::other(format!(
-                "range {range}, to be taken over, has no data on this store"
-            ))
-        })?;
-        let replica = RangeRow::decode(row)?.replica;
-        let identity = Identity {
-            range,
-            replica,
+        let host: Arc<dyn RangeHost> = Arc::new(Effects::new(self.me.clone(), &TaskTracker::new()));
+        let site = Site {
+            engine: &self.site.engine,
+            log: &self.log,
+            ledger: &self.ledger,
             store: self.site.store,
         };
-        let host: Arc<dyn RangeHost> = Arc::new(Effects::new(self.me.clone(), &TaskTracker::new()));
-        // Opening syncs what was applied: from here on a missing row means that it was taken over.
-        let machine = RangeMachine::open(identity, self.site.engine.clone(), host).await;
-        let mut machine = machine.map_err(io::Error::other)?;
-        let mut log = self.log.group(range, replica, None);
-        machine.replay(&mut log, absorb.frozen).await?;
-        let state = machine
-            .into_state()
-            .ok_or_else(|| io::Error::other(format!("range {range} has no state on this store")))?;
-        self.ledger.begin_takeover(range, replica).await?;
+        let state = takeover::conclude(site, host, absorb).await?;
+        let replica = state.identity.replica;
         self.ended.insert(range, Ended { replica, turn });
         Ok(state)
     }
@@ -71,12 +53,10 @@ impl Host {
     }
 
     async fn bury(self: Arc<Self>, range: RangeId, replica: ReplicaId, turn: Turn) {
+        let (engine, log, ledger) = (&self.site.engine, &self.log, &self.ledger);
         let buried = async {
-            self.site.engine.persist().await.map_err(destroy::Error::from)?;
-            destroy::destroy(&self.site.engine, &self.log, &self.ledger, range, replica).await?;
-            self.ledger.end_takeover(range, replica).await?;
-            self.births.forget(replica).await?;
-            Ok::<_, destroy::Error>(())
+            takeover::bury(engine, log, ledger, range, replica).await?;
+            Ok::<_, destroy::Error>(self.births.forget(replica).await?)
         };
         if let Err(error) = buried.await {
             self.site

@@ -39,6 +39,8 @@ impl Host {
             Step::CreateFirst { range, replica } => self.create_first(range, replica).await,
             Step::CreateReplica { range, replica } => self.create_empty(range, replica).await,
             Step::DestroyReplica { range, replica } => self.destroy(range, replica).await,
+            Step::Recover { range, order } => self.recover(range, *order).await,
+            Step::Fence { range, replica } => self.fence(range, replica).await,
             led => {
                 let replica = self
                     .replica(led.range())
@@ -88,6 +90,9 @@ impl Replica {
             | Step::CreateReplica { .. }
             | Step::DestroyReplica { .. }
             | Step::Merge { .. } => Err(StepError::Refused("not a step for a leader".to_owned())),
+            Step::Recover { .. } | Step::Fence { .. } => {
+                Err(StepError::Refused("not a step for a leader".to_owned()))
+            }
         }
     }
 

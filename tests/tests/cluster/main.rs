@@ -1,11 +1,14 @@
 //! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
 
+mod driver;
 mod edges;
 mod import_export;
 mod kill;
 mod load;
 mod membership;
 mod merge;
+mod placing;
+mod recovery;
 mod refusals;
 
 use holdfast_tests::{Cluster, Options};
