@@ -1,10 +1,11 @@
-//! Operations on one key: reading it, and writing or removing it.
+//! Operations that go by one key: reading it, writing or removing it, and transactions of a range.
 
 use bytes::Bytes;
 use holdfast_common::key::Key;
 use holdfast_common::net::Lane;
 use holdfast_common::proto::kv::{
-    Condition, Consistency, GetAnswer, GetRequest, Mutation, WriteOutcome, WriteRequest,
+    Act, Condition, Consistency, GetAnswer, GetRequest, Mutation, Once, OnceRequest, Txn, WriteOutcome,
+    WriteRequest,
 };
 use holdfast_common::proto::{self, method};
 
@@ -39,11 +40,14 @@ impl Get {
 
 impl Operation for Get {
     type Answer = GetAnswer;
-    const METHOD: u16 = method::KV_GET;
     const WRITES: bool = false;
 
     fn place(&self) -> Place<'_> {
         Place::At(self.key.as_bytes())
+    }
+
+    fn method(&self) -> u16 {
+        method::KV_GET
     }
 
     fn ask(&self) -> Ask {
@@ -72,6 +76,8 @@ pub(crate) struct Write<'a> {
     key: Key,
     condition: Condition,
     mutation: Mutation,
+    /// The client's name for it.
+    once: Option<Once>,
 }
 
 impl<'a> Write<'a> {
@@ -83,31 +89,40 @@ impl<'a> Write<'a> {
             key,
             condition,
             mutation,
+            once: None,
         }
     }
 
+    /// The same write under a client's name, if it gave one.
+    pub(crate) fn under(mut self, once: Option<Once>) -> Self {
+        self.once = once;
+        self
+    }
+
     fn value_len(&self) -> usize {
-        let condition = if let Condition::Value(value) = &self.condition {
-            value.len()
-        } else {
-            0
+        let mutation = match &self.mutation {
+            Mutation::Put { value, .. } => value.len(),
+            Mutation::Delete => 0,
+            Mutation::Txn(txn) => txn_len(txn),
         };
-        let mutation = if let Mutation::Put { value, .. } = &self.mutation {
-            value.len()
-        } else {
-            0
-        };
-        condition + mutation
+        condition_len(&self.condition) + mutation
     }
 }
 
 impl Operation for Write<'_> {
     type Answer = WriteOutcome;
-    const METHOD: u16 = method::KV_WRITE;
     const WRITES: bool = true;
 
     fn place(&self) -> Place<'_> {
         Place::At(self.key.as_bytes())
+    }
+
+    fn method(&self) -> u16 {
+        if self.once.is_some() {
+            method::KV_WRITE_ONCE
+        } else {
+            method::KV_WRITE
+        }
     }
 
     fn ask(&self) -> Ask {
@@ -137,10 +152,15 @@ impl Operation for Write<'_> {
             condition: self.condition.clone(),
             mutation: self.mutation.clone(),
         };
-        proto::encode_sized(
-            &request,
-            self.key.as_bytes().len() + self.value_len() + ENVELOPE_BYTES,
-        )
+        let size = self.key.as_bytes().len() + self.value_len() + ENVELOPE_BYTES;
+        match &self.once {
+            None => proto::encode_sized(&request, size),
+            Some(once) => {
+                let (write, once) = (request, once.clone());
+                let size = size + ENVELOPE_BYTES + once.token.len();
+                proto::encode_sized(&OnceRequest { write, once }, size)
+            }
+        }
     }
 
     fn renumber(&mut self) {
@@ -154,6 +174,34 @@ impl Operation for Write<'_> {
             }
             WriteOutcome::Deleted(_) | WriteOutcome::WasAbsent => self.mutation == Mutation::Delete,
             WriteOutcome::ConditionFailed(_) => self.condition != Condition::None,
+            WriteOutcome::Committed(committed) => match &self.mutation {
+                Mutation::Txn(txn) => {
+                    let branch = txn.branch(committed.held).iter();
+                    branch.filter(|action| !action.act.writes()).count() == committed.reads.len()
+                }
+                Mutation::Put { .. } | Mutation::Delete => false,
+            },
         }
     }
+}
+
+fn condition_len(condition: &Condition) -> usize {
+    match condition {
+        Condition::Value(value) => value.len(),
+        Condition::None | Condition::Absent | Condition::Exists | Condition::Revision(_) => 0,
+    }
+}
+
+/// Bytes of a transaction on the wire, about.
+fn txn_len(txn: &Txn) -> usize {
+    let keys = txn.keys().map(|key| key.as_bytes().len() + 24).sum::<usize>();
+    let conditions = txn
+        .conditions
+        .iter()
+        .map(|(_, condition)| condition_len(condition));
+    let values = txn.actions().map(|action| match &action.act {
+        Act::Put { value, .. } => value.len(),
+        Act::Delete | Act::Get => 0,
+    });
+    keys + conditions.sum::<usize>() + values.sum::<usize>()
 }

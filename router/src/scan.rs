@@ -148,7 +148,6 @@ impl Page {
 
 impl Operation for Page {
     type Answer = ScanAnswer;
-    const METHOD: u16 = method::KV_SCAN;
     const WRITES: bool = false;
 
     fn place(&self) -> Place<'_> {
@@ -157,6 +156,10 @@ impl Operation for Page {
         } else {
             Place::At(self.rest.start())
         }
+    }
+
+    fn method(&self) -> u16 {
+        method::KV_SCAN
     }
 
     fn ask(&self) -> Ask {

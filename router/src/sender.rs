@@ -27,14 +27,14 @@ pub(crate) trait Operation {
     /// What a store answers.
     type Answer: DeserializeOwned;
 
-    /// The method of the wire.
-    const METHOD: u16;
-
     /// Whether it changes anything.
     const WRITES: bool;
 
     /// Where its keys lie.
     fn place(&self) -> Place<'_>;
+
+    /// The method of the wire.
+    fn method(&self) -> u16;
 
     /// Which replica may answer.
     fn ask(&self) -> Ask;
@@ -156,7 +156,7 @@ impl Sender {
         let answered = choice
             .peers
             .by(operation.lane())
-            .call(O::METHOD, request, deadline)
+            .call(operation.method(), request, deadline)
             .await;
         let answer = answered.map_err(|error| transport_failure(choice, &error))?;
         match proto::decode::<Result<O::Answer, kv::Error>>(&answer) {

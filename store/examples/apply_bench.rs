@@ -82,6 +82,7 @@ impl Workload {
                         value: self.value.clone(),
                         ttl_ms: 0,
                     },
+                    once: None,
                 }
             })
             .collect();
@@ -189,6 +190,7 @@ fn create(engine: &Engine, identity: Identity) {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        tokens: Default::default(),
     };
     let mut batch = Batch::with_capacity(1);
     let key = Bytes::copy_from_slice(&keys::range_row(identity.range));

@@ -97,6 +97,7 @@ fn born(identity: Identity) -> RangeState {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        tokens: Default::default(),
     }
 }
 
@@ -165,6 +166,7 @@ fn write(sequence: u64, key: &str, mutation: Mutation) -> Write {
         key,
         condition: Condition::None,
         mutation,
+        once: None,
     }
 }
 

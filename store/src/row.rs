@@ -25,6 +25,7 @@ use crate::codec::{Reader, put_short};
 use crate::damage::Damage;
 use crate::sessions::{self, Floor, Sessions};
 use crate::state::{Identity, RangeState};
+use crate::tokens::Tokens;
 
 const VERSION: u8 = 1;
 const WHAT: &str = "range row";
@@ -157,8 +158,14 @@ impl RangeRow {
         }
     }
 
-    /// The replicated state, with the outcomes that were read from its rows.
-    pub fn into_state(self, range: RangeId, store: StoreId, sessions: Sessions) -> RangeState {
+    /// The replicated state, with the outcomes and tokens that were read from their rows.
+    pub fn into_state(
+        self,
+        range: RangeId,
+        store: StoreId,
+        sessions: Sessions,
+        tokens: Tokens,
+    ) -> RangeState {
         RangeState {
             identity: Identity {
                 range,
@@ -170,6 +177,7 @@ impl RangeRow {
             size_bytes: self.size_bytes,
             keys: self.keys,
             sessions,
+            tokens,
         }
     }
 }

@@ -10,13 +10,14 @@ use dashmap::DashMap;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::kv::{
-    Consistency, Error, GetRequest, Mutation, ScanRequest, WriteOutcome, WriteRequest,
+    Consistency, Error, GetRequest, OnceRequest, ScanRequest, Target, WriteOutcome, WriteRequest,
 };
 use holdfast_common::proto::placement::{Step, StepError};
 use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
 use serde::de::DeserializeOwned;
 
+use crate::command::{Write, bounds};
 use crate::host::Host;
 use crate::machine::RangeMachine;
 use crate::metrics::{self, Op, Outcome, ReadPath};
@@ -85,10 +86,19 @@ impl StoreService {
     }
 
     fn write(&self, request: &Request, reply: Reply) {
-        let Some((write, reply)) = decode::<WriteRequest>(request, reply) else {
-            return;
-        };
-        let replica = match self.admit(&write) {
+        if let Some((write, reply)) = decode::<WriteRequest>(request, reply) {
+            self.take_write(request, write.target, write.into(), reply);
+        }
+    }
+
+    fn write_once(&self, request: &Request, reply: Reply) {
+        if let Some((once, reply)) = decode::<OnceRequest>(request, reply) {
+            self.take_write(request, once.write.target, once.into(), reply);
+        }
+    }
+
+    fn take_write(&self, request: &Request, target: Target, write: Write, reply: Reply) {
+        let replica = match self.admit(target, &write) {
             Ok(replica) => replica,
             Err(error) => {
                 metrics::ops(Op::Write, Outcome::of(&error), 1);
@@ -97,7 +107,7 @@ impl StoreService {
         };
         let arrived = clock::now();
         replica.enqueue(WaitingWrite {
-            write: write.into(),
+            write,
             reply,
             deadline: request.deadline,
             arrived,
@@ -113,19 +123,15 @@ impl StoreService {
     }
 
     /// Whether a write may wait at this store to be proposed.
-    fn admit(&self, write: &WriteRequest) -> Result<Arc<Replica>, Error> {
-        let replica = self.host.replica(write.target.range).ok_or(Error::NoSuchRange)?;
-        replica.admit_key(write.target, write.key.as_bytes())?;
+    fn admit(&self, target: Target, write: &Write) -> Result<Arc<Replica>, Error> {
+        let replica = self.host.replica(target.range).ok_or(Error::NoSuchRange)?;
+        replica.admit_key(target, write.key.as_bytes())?;
         if !replica.leads() {
             return Err(replica.not_leader());
         }
-        if let Mutation::Put { value, .. } = &write.mutation {
-            if value.len() > holdfast_common::limits::MAX_VALUE_BYTES {
-                return Err(Error::Invalid(format!("a value of {} bytes", value.len())));
-            }
-            if replica.site.disk.refuses_puts() {
-                return Err(Error::DiskFull);
-            }
+        bounds::check(write).map_err(Error::Invalid)?;
+        if bounds::takes_space(&write.mutation) && replica.site.disk.refuses_puts() {
+            return Err(Error::DiskFull);
         }
         if replica.site.is_pressed() {
             return Err(Error::Busy {
@@ -152,6 +158,7 @@ impl Service for StoreService {
         match request.method {
             method::KV_GET => self.get(&request, reply),
             method::KV_WRITE => self.write(&request, reply),
+            method::KV_WRITE_ONCE => self.write_once(&request, reply),
             method::KV_SCAN => self.scan(&request, reply),
             method::STORE_STEP => self.step(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),

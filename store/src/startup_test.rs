@@ -120,6 +120,7 @@ fn state(range: u64, span: Span) -> RangeState {
         size_bytes: 0,
         keys: 0,
         sessions: Sessions::default(),
+        tokens: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use holdfast_common::range::Descriptor;
 use holdfast_common::revision::Revision;
 
 use crate::sessions::Sessions;
+use crate::tokens::Tokens;
 
 /// Which replica of which range, on which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct RangeState {
     pub keys: u64,
     /// Outcomes of recent writes.
     pub sessions: Sessions,
+    /// Clients' names for recent writes.
+    pub tokens: Tokens,
 }
 
 impl RangeState {
@@ -50,6 +53,7 @@ impl RangeState {
         if !descriptor.replicas.is_sorted_by(|a, b| a.id < b.id) {
             return Err("replicas are not ordered by id".into());
         }
+        self.tokens.validate(&descriptor.span)?;
         self.sessions.validate()
     }
 }

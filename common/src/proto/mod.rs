@@ -24,7 +24,9 @@ pub mod method {
     pub const KV_WRITE: u16 = 0x0102;
     /// [`super::kv::ScanRequest`] → `Result<ScanAnswer, kv::Error>`.
     pub const KV_SCAN: u16 = 0x0103;
-    /// Several [`super::kv::GetRequest`]s or writes of one batch may come later; 0x0104–0x010f are kept for them.
+    /// [`super::kv::OnceRequest`] → `Result<WriteOutcome, kv::Error>`.
+    pub const KV_WRITE_ONCE: u16 = 0x0104;
+    /// 0x0105–0x010f are kept for further data operations.
     pub const KV_LAST: u16 = 0x010f;
 
     /// Raft messages between replicas: see [`super::raft`].

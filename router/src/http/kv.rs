@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_common::clock;
 use holdfast_common::key::{self, Key};
-use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Record, WriteOutcome};
+use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Once, Record, WriteOutcome};
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::Exchange;
 use super::body::{Body, Received, SMALL_BYTES};
 use super::etag;
+use super::idempotency::IDEMPOTENCY_KEY;
 use super::percent::{self, Plus};
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -20,13 +21,11 @@ use crate::point::{Get, Write};
 
 const ALLOW: &str = "GET, HEAD, PUT, DELETE";
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
 /// How far a stale answer may lag behind, milliseconds.
 const STALENESS: HeaderName = HeaderName::from_static("holdfast-staleness-ms");
 
 /// Longest time to live: a hundred years.
-const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
+pub(super) const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// Answers a request for the key that begins at `key_at` in the path.
 pub(super) async fn answer(
@@ -73,10 +72,11 @@ async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body
     let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms"])?;
     let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
     let timeout = query.timeout()?;
-    refuse_idempotency_key(&head.headers)?;
+    let once = exchange.once()?;
     let condition = etag::put_condition(&head.headers)?;
     let Received { bytes: value, room } = exchange.read_body(Op::Put).await?;
-    let outcome = write(exchange, key, condition, Mutation::Put { value, ttl_ms }, timeout).await;
+    let mutation = Mutation::Put { value, ttl_ms };
+    let outcome = write(exchange, key, condition, mutation, once, timeout).await;
     drop(room);
     written(outcome?)
 }
@@ -85,9 +85,9 @@ async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
     let timeout = Query::parse(head.uri.query(), &["timeout_ms"])?.timeout()?;
-    refuse_idempotency_key(&head.headers)?;
+    let once = exchange.once()?;
     let condition = etag::delete_condition(&head.headers)?;
-    written(write(exchange, key, condition, Mutation::Delete, timeout).await?)
+    written(write(exchange, key, condition, Mutation::Delete, once, timeout).await?)
 }
 
 /// Reads a key that has to exist; with how stale the answer may be, milliseconds.
@@ -110,10 +110,11 @@ pub(super) async fn write(
     key: Key,
     condition: Condition,
     mutation: Mutation,
+    once: Option<Once>,
     timeout: Duration,
 ) -> Result<WriteOutcome, Problem> {
     let sender = &exchange.front.sender;
-    let mut write = Write::new(sender, key, condition, mutation);
+    let mut write = Write::new(sender, key, condition, mutation).under(once);
     Ok(sender.send(&mut write, clock::now() + timeout).await?)
 }
 
@@ -123,6 +124,8 @@ fn written(outcome: WriteOutcome) -> Result<Response<Body>, Problem> {
         WriteOutcome::Replaced(revision) => (StatusCode::NO_CONTENT, Some(revision)),
         WriteOutcome::Deleted(_) | WriteOutcome::WasAbsent => (StatusCode::NO_CONTENT, None),
         WriteOutcome::ConditionFailed(present) => return Err(Problem::precondition_failed(present)),
+        // Only a transaction has this outcome; the sender saw to it.
+        WriteOutcome::Committed(committed) => (StatusCode::NO_CONTENT, Some(committed.revision)),
     };
     let mut response = empty(status);
     if let Some(revision) = revision {
@@ -166,12 +169,12 @@ pub(super) fn key_from(bytes: Bytes) -> Result<Key, Problem> {
     })
 }
 
-/// A client that sends an `Idempotency-Key` relies on it: better no write than one that may be repeated.
+/// A client that sends an `Idempotency-Key` relies on it: better refused than ignored where it can't be honoured.
 pub(super) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::new(
             Code::NotImplemented,
-            "Idempotency-Key is not supported yet; nothing was applied",
+            "Idempotency-Key is not supported here; nothing was applied",
         ));
     }
     Ok(())

@@ -4,25 +4,30 @@
 //! [`Problem`], into a response. One file a resource: [`kv`], [`scan`], [`health`]; and [`seed`],
 //! the routes of the systems that this one grew out of.
 
+mod batch;
 mod body;
 mod budget;
 mod etag;
 mod guarded;
 mod health;
+mod idempotency;
 mod json;
 mod kv;
 pub(crate) mod listener;
 mod listing;
+mod operations;
 mod percent;
 mod problem;
 mod query;
 mod request_id;
 mod scan;
 mod seed;
+mod txn;
 
 use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::proto::kv::Once;
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
@@ -51,6 +56,8 @@ pub(crate) struct Bounds {
     pub body_bytes: usize,
     /// Most scans at a time.
     pub scans: usize,
+    /// How long clients' names for writes are remembered, milliseconds.
+    pub idempotency_window_ms: u64,
 }
 
 /// What all requests share.
@@ -63,6 +70,7 @@ pub(crate) struct Front {
     read_limits: ReadLimits,
     budget: Budget,
     scans: Arc<Semaphore>,
+    idempotency_window_ms: u64,
     shutdown: CancellationToken,
 }
 
@@ -89,6 +97,8 @@ enum Resource {
     Key(usize),
     /// All keys.
     Keys,
+    Batch,
+    Txn,
     Health,
     Ready,
     Metrics,
@@ -103,6 +113,8 @@ impl Resource {
     fn at(path: &str) -> Self {
         match path {
             "/v1/kv" => Self::Keys,
+            "/v1/batch" => Self::Batch,
+            "/v1/txn" => Self::Txn,
             "/health" => Self::Health,
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
@@ -131,6 +143,7 @@ impl Front {
             read_limits: bounds.read,
             budget: Budget::new(bounds.body_bytes),
             scans: Arc::new(Semaphore::new(bounds.scans)),
+            idempotency_window_ms: bounds.idempotency_window_ms,
             shutdown,
         }
     }
@@ -187,6 +200,8 @@ impl Exchange<'_> {
         match Resource::at(self.head.uri.path()) {
             Resource::Key(at) => kv::answer(self, at).await,
             Resource::Keys => (Op::Scan, scan::answer(self).await),
+            Resource::Batch => (Op::Batch, batch::answer(self).await),
+            Resource::Txn => (Op::Txn, txn::answer(self).await),
             Resource::Health => (Op::Other, health::health(self)),
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
@@ -196,6 +211,11 @@ impl Exchange<'_> {
                 Err(Problem::new(Code::UnknownPath, "nothing is served at this path")),
             ),
         }
+    }
+
+    /// The client's name for its write.
+    fn once(&self) -> Result<Option<Once>, Problem> {
+        idempotency::name(&self.head.headers, self.front.idempotency_window_ms)
     }
 
     /// Reads and drops a small body that the answer did not depend on, so that the connection can go on. A large one is
@@ -215,12 +235,17 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads the request's body, within its bounds.
+    /// Reads the request's body, at most as large as a value.
     async fn read_body(&mut self, op: Op) -> Result<Received, Problem> {
+        self.read_body_within(op, self.front.read_limits).await
+    }
+
+    /// Reads the request's body, within these bounds.
+    async fn read_body_within(&mut self, op: Op, limits: ReadLimits) -> Result<Received, Problem> {
         match &mut self.body {
             RequestBody::Read | RequestBody::Failed => Ok(Received::nothing()),
             RequestBody::Unread(body) => {
-                let received = body::read(body, self.front.read_limits, &self.front.budget).await;
+                let received = body::read(body, limits, &self.front.budget).await;
                 self.body = if received.is_ok() {
                     RequestBody::Read
                 } else {

@@ -184,8 +184,16 @@ async fn put(exchange: &Exchange<'_>, key: Key, value: String) -> Result<Respons
         value: value.clone(),
         ttl_ms: 0,
     };
-    kv::refuse_idempotency_key(&exchange.head.headers)?;
-    let outcome = kv::write(exchange, key.clone(), Condition::None, mutation, DEFAULT_DEADLINE).await?;
+    let once = exchange.once()?;
+    let outcome = kv::write(
+        exchange,
+        key.clone(),
+        Condition::None,
+        mutation,
+        once,
+        DEFAULT_DEADLINE,
+    )
+    .await?;
     let revision = match outcome {
         WriteOutcome::Created(revision) | WriteOutcome::Replaced(revision) => revision,
         // An unconditional put has no other outcome; the sender saw to it.
@@ -202,8 +210,16 @@ async fn put(exchange: &Exchange<'_>, key: Key, value: String) -> Result<Respons
 }
 
 async fn remove(exchange: &Exchange<'_>, key: Key) -> Result<Response<Body>, Problem> {
-    kv::refuse_idempotency_key(&exchange.head.headers)?;
-    let outcome = kv::write(exchange, key, Condition::None, Mutation::Delete, DEFAULT_DEADLINE).await?;
+    let once = exchange.once()?;
+    let outcome = kv::write(
+        exchange,
+        key,
+        Condition::None,
+        Mutation::Delete,
+        once,
+        DEFAULT_DEADLINE,
+    )
+    .await?;
     let deleted = matches!(outcome, WriteOutcome::Deleted(_));
     Ok(typed(
         Body::full(format!("{{\"deleted\":{deleted}}}\n")),

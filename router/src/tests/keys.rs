@@ -142,13 +142,17 @@ async fn malformed_headers_change_nothing() {
         );
     }
     for method in ["PUT", "DELETE"] {
-        let answer = client
-            .send(method, "/v1/kv/a", &["Idempotency-Key: 1"], b"")
-            .await;
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (501, "not_implemented")
-        );
+        for headers in [
+            &["Idempotency-Key: a b"][..],
+            &["Idempotency-Key: a", "Idempotency-Key: a"],
+        ] {
+            let answer = client.send(method, "/v1/kv/a", headers, b"").await;
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (400, "invalid_header"),
+                "{method} {headers:?}"
+            );
+        }
     }
     assert_eq!(cluster.state.lock().requests, 0);
 }

@@ -67,6 +67,7 @@ impl Range {
             size_bytes: 0,
             keys: 0,
             sessions: Sessions::default(),
+            tokens: Default::default(),
         };
         Self {
             state,
@@ -132,6 +133,7 @@ fn nameless(key: &str, condition: Condition, mutation: Mutation) -> Write {
         key,
         condition,
         mutation,
+        once: None,
     }
 }
 
@@ -402,3 +404,5 @@ fn answers_read_back() {
 mod random;
 #[path = "split_test.rs"]
 mod splits;
+#[path = "txn_test.rs"]
+mod txns;

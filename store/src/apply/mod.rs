@@ -6,6 +6,7 @@
 
 mod answer;
 mod split;
+mod txn;
 mod writes;
 
 use bytes::Bytes;

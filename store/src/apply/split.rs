@@ -77,6 +77,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
         split.right_size.min(state.size_bytes),
         split.right_keys.min(state.keys),
     );
+    let tokens = state.tokens.split_off(split.at.as_bytes());
     let here = child.replica_on(state.identity.store).map(|replica| replica.id);
     let seed = ChildSeed {
         state: here.map(|replica| RangeState {
@@ -90,6 +91,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
             size_bytes: right_size,
             keys: right_keys,
             sessions: state.sessions.reborn(BIRTH_INDEX),
+            tokens,
         }),
         descriptor: child,
     };

@@ -20,6 +20,7 @@ use crate::replica::Replica;
 use crate::row;
 use crate::sessions::Sessions;
 use crate::state::{Identity, RangeState};
+use crate::tokens::Tokens;
 
 /// Prefix of the records of [`Births`].
 const CREATED: &[u8] = b"created/";
@@ -162,6 +163,7 @@ impl Host {
             size_bytes: 0,
             keys: 0,
             sessions: Sessions::default(),
+            tokens: Tokens::default(),
         };
         let mut batch = Batch::with_capacity(1);
         let key = Bytes::copy_from_slice(&keys::range_row(range));
