@@ -20,6 +20,28 @@ const BULK_BYTES: usize = 64 * 1024;
 /// Bytes of a request beside its key and value, at most.
 const ENVELOPE_BYTES: usize = 64;
 
+/// What a reader asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Freshness {
+    /// What the read must see.
+    pub consistency: Consistency,
+    /// How far a stale answer may lag behind at most, milliseconds. Beyond it the leader is asked.
+    pub max_staleness_ms: Option<u64>,
+}
+
+impl Freshness {
+    /// Everything that was acknowledged.
+    pub(crate) const LINEARIZABLE: Self = Self {
+        consistency: Consistency::Linearizable,
+        max_staleness_ms: None,
+    };
+
+    /// Whether an answer lags behind too far.
+    pub(crate) fn is_exceeded_by(self, staleness_ms: u64) -> bool {
+        self.max_staleness_ms.is_some_and(|most| staleness_ms > most)
+    }
+}
+
 /// Reads a key.
 pub(crate) struct Get {
     key: Key,

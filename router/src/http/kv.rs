@@ -17,12 +17,15 @@ use super::percent::{self, Plus};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use crate::metrics::Op;
-use crate::point::{Get, Write};
+use crate::point::{Freshness, Get, Write};
 
-const ALLOW: &str = "GET, HEAD, PUT, DELETE";
+pub(super) const ALLOW: &str = "GET, HEAD, PUT, DELETE";
 
-/// How far a stale answer may lag behind, milliseconds.
-const STALENESS: HeaderName = HeaderName::from_static("holdfast-staleness-ms");
+/// How far a stale answer may lag behind, milliseconds; under its two names.
+const STALENESS: [HeaderName; 2] = [
+    HeaderName::from_static("x-staleness-ms"),
+    HeaderName::from_static("holdfast-staleness-ms"),
+];
 
 /// Longest time to live: a hundred years.
 pub(super) const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
@@ -43,10 +46,10 @@ pub(super) async fn answer(
 async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let query = Query::parse(head.uri.query(), &["consistency", "timeout_ms"])?;
-    let (consistency, timeout) = (query.consistency()?, query.timeout()?);
+    let query = Query::parse(head.uri.query(), &["consistency", "max_staleness", "timeout_ms"])?;
+    let (freshness, timeout) = (query.freshness()?, query.timeout()?);
     etag::check_read(&head.headers)?;
-    let (record, staleness_ms) = read(exchange, key, consistency, timeout).await?;
+    let (record, staleness_ms) = read(exchange, key, freshness, timeout).await?;
     let known = etag::is_known(&head.headers, record.revision)?;
     let mut response = if known {
         empty(StatusCode::NOT_MODIFIED)
@@ -58,10 +61,8 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
         response
     };
     response.headers_mut().insert(ETAG, etag::header(record.revision));
-    if consistency == Consistency::Stale {
-        response
-            .headers_mut()
-            .insert(STALENESS, HeaderValue::from(staleness_ms));
+    if freshness.consistency == Consistency::Stale {
+        tell_staleness(&mut response, staleness_ms);
     }
     Ok(response)
 }
@@ -94,14 +95,30 @@ async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>
 pub(super) async fn read(
     exchange: &Exchange<'_>,
     key: Key,
-    consistency: Consistency,
+    freshness: Freshness,
     timeout: Duration,
 ) -> Result<(Record, u64), Problem> {
     let sender = &exchange.front.sender;
-    let mut read = Get::new(sender, key, consistency);
-    let GetAnswer { record, staleness_ms } = sender.send(&mut read, exchange.started + timeout).await?;
+    let deadline = exchange.started + timeout;
+    let mut read = Get::new(sender, key.clone(), freshness.consistency);
+    let mut answer = sender.send(&mut read, deadline).await?;
+    if freshness.is_exceeded_by(answer.staleness_ms) {
+        answer = sender
+            .send(&mut Get::new(sender, key, Consistency::Linearizable), deadline)
+            .await?;
+    }
+    let GetAnswer { record, staleness_ms } = answer;
     let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
     Ok((record, staleness_ms))
+}
+
+/// Tells how far an answer may lag behind.
+pub(super) fn tell_staleness(response: &mut Response<Body>, staleness_ms: u64) {
+    for name in STALENESS {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from(staleness_ms));
+    }
 }
 
 /// Makes a write. Its time begins now that all of it has arrived.

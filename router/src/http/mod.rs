@@ -9,6 +9,7 @@ mod body;
 mod budget;
 mod etag;
 mod guarded;
+mod gzip;
 mod health;
 mod idempotency;
 mod json;
@@ -22,15 +23,16 @@ mod query;
 mod request_id;
 mod scan;
 mod seed;
+mod tally;
 mod txn;
 
 use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::proto::kv::Once;
-use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::header::{ALLOW, CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +101,8 @@ enum Resource {
     Keys,
     Batch,
     Txn,
+    /// What a later version serves.
+    Watch,
     Health,
     Ready,
     Metrics,
@@ -115,6 +119,7 @@ impl Resource {
             "/v1/kv" => Self::Keys,
             "/v1/batch" => Self::Batch,
             "/v1/txn" => Self::Txn,
+            "/v1/watch" => Self::Watch,
             "/health" => Self::Health,
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
@@ -122,6 +127,35 @@ impl Resource {
             path => seed::Route::at(path).map_or(Self::Nothing, Self::Seed),
         }
     }
+
+    /// The methods that it takes.
+    fn allow(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Key(_) => kv::ALLOW,
+            Self::Keys => scan::ALLOW,
+            Self::Batch | Self::Txn => "POST",
+            Self::Health | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Watch => "GET",
+            Self::Seed(route) => route.allow(),
+            Self::Nothing => return None,
+        })
+    }
+
+    fn options(&self) -> Result<Response<Body>, Problem> {
+        let allow = self.allow().ok_or_else(unknown_path)?;
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        // Names of methods make a valid header.
+        let allow = HeaderValue::from_str(&format!("{allow}, OPTIONS"));
+        response
+            .headers_mut()
+            .extend(allow.ok().map(|allow| (ALLOW, allow)));
+        Ok(response)
+    }
+}
+
+fn unknown_path() -> Problem {
+    Problem::new(Code::UnknownPath, "nothing is served at this path")
 }
 
 impl Front {
@@ -173,13 +207,15 @@ impl Front {
             id,
             started: clock::now(),
         };
+        let version = exchange.head.version;
         let (op, answer) = exchange.dispatch().await;
         exchange.drop_small_body().await;
         let Exchange {
             body, id, started, ..
         } = exchange;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
-        let cut_short = !matches!(body, RequestBody::Read);
+        // Of requests side by side one can end early without the others.
+        let cut_short = !matches!(body, RequestBody::Read) && version < Version::HTTP_2;
         if cut_short {
             response
                 .headers_mut()
@@ -197,19 +233,27 @@ impl Front {
 
 impl Exchange<'_> {
     async fn dispatch(&mut self) -> (Op, Result<Response<Body>, Problem>) {
-        match Resource::at(self.head.uri.path()) {
+        let resource = Resource::at(self.head.uri.path());
+        if self.head.method == Method::OPTIONS {
+            return (Op::Other, resource.options());
+        }
+        match resource {
             Resource::Key(at) => kv::answer(self, at).await,
             Resource::Keys => (Op::Scan, scan::answer(self).await),
             Resource::Batch => (Op::Batch, batch::answer(self).await),
             Resource::Txn => (Op::Txn, txn::answer(self).await),
+            Resource::Watch => (
+                Op::Other,
+                Err(Problem::new(
+                    Code::NotImplemented,
+                    "watching keys is not implemented yet",
+                )),
+            ),
             Resource::Health => (Op::Other, health::health(self)),
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
             Resource::Seed(route) => seed::answer(self, route).await,
-            Resource::Nothing => (
-                Op::Other,
-                Err(Problem::new(Code::UnknownPath, "nothing is served at this path")),
-            ),
+            Resource::Nothing => (Op::Other, Err(unknown_path())),
         }
     }
 

@@ -7,6 +7,7 @@ mod driver;
 mod faults;
 mod keys;
 mod limits;
+mod manners;
 mod operations;
 mod scans;
 mod seeds;
