@@ -23,6 +23,10 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
+# Writes the API's documents anew, from the code
+openapi:
+    HOLDFAST_BLESS=1 cargo test -p holdfast-router --lib -- the_committed_document_is_the_present_one
+
 # Every test, those on clusters of real processes too
 test *args:
     cargo test --workspace {{args}}

@@ -121,6 +121,29 @@ impl<'a> Write<'a> {
         self
     }
 
+    /// The client's name for it.
+    pub(crate) fn once(&self) -> Option<&Once> {
+        self.once.as_ref()
+    }
+
+    /// The write, as it is put to the range of `route`.
+    pub(crate) fn write_request(&mut self, route: &Route) -> WriteRequest {
+        let sessions = self.sessions;
+        let name = self
+            .ticket
+            .get_or_insert_with(|| sessions.begin(route.descriptor.id))
+            .name();
+        WriteRequest {
+            target: route.target(),
+            session: name.session,
+            sequence: name.sequence,
+            finished_below: name.finished_below,
+            key: self.key.clone(),
+            condition: self.condition.clone(),
+            mutation: self.mutation.clone(),
+        }
+    }
+
     fn value_len(&self) -> usize {
         let mutation = match &self.mutation {
             Mutation::Put { value, .. } => value.len(),
@@ -160,20 +183,7 @@ impl Operation for Write<'_> {
     }
 
     fn request(&mut self, route: &Route) -> Bytes {
-        let sessions = self.sessions;
-        let name = self
-            .ticket
-            .get_or_insert_with(|| sessions.begin(route.descriptor.id))
-            .name();
-        let request = WriteRequest {
-            target: route.target(),
-            session: name.session,
-            sequence: name.sequence,
-            finished_below: name.finished_below,
-            key: self.key.clone(),
-            condition: self.condition.clone(),
-            mutation: self.mutation.clone(),
-        };
+        let request = self.write_request(route);
         let size = self.key.as_bytes().len() + self.value_len() + ENVELOPE_BYTES;
         match &self.once {
             None => proto::encode_sized(&request, size),

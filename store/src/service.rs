@@ -10,7 +10,8 @@ use dashmap::DashMap;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::kv::{
-    Consistency, Error, GetRequest, OnceRequest, ScanRequest, Target, WriteOutcome, WriteRequest,
+    self, Consistency, Error, ExplainWriteRequest, GetRequest, OnceRequest, ScanRequest, Target,
+    WriteOutcome, WriteRequest,
 };
 use holdfast_common::proto::placement::{Step, StepError};
 use holdfast_common::proto::{self, method};
@@ -68,6 +69,19 @@ impl StoreService {
         }
     }
 
+    fn explain_get(&self, request: &Request, reply: Reply) {
+        let Some((get, reply)) = decode::<GetRequest>(request, reply) else {
+            return;
+        };
+        let (range, consistency) = (get.target.range, get.consistency);
+        let read = WaitingRead::Explain(get, reply, clock::now());
+        match (self.host.replica(range), consistency) {
+            (None, _) => read.refuse(&Error::NoSuchRange),
+            (Some(replica), Consistency::Linearizable) => self.gather(request.conn, replica, read),
+            (Some(replica), Consistency::Stale) => stale(replica, read),
+        }
+    }
+
     fn scan(&self, request: &Request, reply: Reply) {
         let Some((scan, reply)) = decode::<ScanRequest>(request, reply) else {
             return;
@@ -87,17 +101,28 @@ impl StoreService {
 
     fn write(&self, request: &Request, reply: Reply) {
         if let Some((write, reply)) = decode::<WriteRequest>(request, reply) {
-            self.take_write(request, write.target, write.into(), reply);
+            self.take_write(request, write.target, write.into(), false, reply);
         }
     }
 
     fn write_once(&self, request: &Request, reply: Reply) {
         if let Some((once, reply)) = decode::<OnceRequest>(request, reply) {
-            self.take_write(request, once.write.target, once.into(), reply);
+            self.take_write(request, once.write.target, once.into(), false, reply);
         }
     }
 
-    fn take_write(&self, request: &Request, target: Target, write: Write, reply: Reply) {
+    fn explain_write(&self, request: &Request, reply: Reply) {
+        if let Some((explain, reply)) = decode::<ExplainWriteRequest>(request, reply) {
+            let target = explain.write.target;
+            let write = Write {
+                once: explain.once,
+                ..explain.write.into()
+            };
+            self.take_write(request, target, write, true, reply);
+        }
+    }
+
+    fn take_write(&self, request: &Request, target: Target, write: Write, is_explained: bool, reply: Reply) {
         let replica = match self.admit(target, &write) {
             Ok(replica) => replica,
             Err(error) => {
@@ -108,6 +133,7 @@ impl StoreService {
         let arrived = clock::now();
         replica.enqueue(WaitingWrite {
             write,
+            is_explained,
             reply,
             deadline: request.deadline,
             arrived,
@@ -160,6 +186,8 @@ impl Service for StoreService {
             method::KV_WRITE => self.write(&request, reply),
             method::KV_WRITE_ONCE => self.write_once(&request, reply),
             method::KV_SCAN => self.scan(&request, reply),
+            method::KV_EXPLAIN_GET => self.explain_get(&request, reply),
+            method::KV_EXPLAIN_WRITE => self.explain_write(&request, reply),
             method::STORE_STEP => self.step(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),
             _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
@@ -199,6 +227,9 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
         match (lease, read) {
             (Lease::Held, WaitingRead::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
             (Lease::Held, WaitingRead::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
+            (Lease::Held, WaitingRead::Explain(request, reply, arrived)) => {
+                point::explain(&replica, &request, 0, kv::ReadPath::Lease, arrived, reply);
+            }
             (Lease::Lapsed, read) => replica.join_round(read),
             (Lease::NotLeader, read) => read.refuse(&replica.not_leader()),
         }
@@ -229,6 +260,16 @@ fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64, ar
     match read {
         WaitingRead::Get(request, reply) => point::answer(replica, &request, staleness_ms, reply),
         WaitingRead::Scan(request, reply) => scan::start(replica, request, staleness_ms, reply),
+        WaitingRead::Explain(request, reply, arrived) => {
+            point::explain(
+                replica,
+                &request,
+                staleness_ms,
+                kv::ReadPath::Stale,
+                arrived,
+                reply,
+            );
+        }
     }
 }
 

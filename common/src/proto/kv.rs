@@ -171,6 +171,58 @@ pub struct OnceRequest {
     pub once: Once,
 }
 
+/// The answer to a read that is to be explained: a [`GetRequest`] under another method.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedGet {
+    /// The answer.
+    pub answer: GetAnswer,
+    /// How the replica made sure that it may answer.
+    pub path: ReadPath,
+    /// The replica that answered.
+    pub replica: ReplicaId,
+    /// The index of the last entry that it had applied.
+    pub applied: u64,
+    /// From the arrival of the request until it might be answered, microseconds.
+    pub wait_us: u64,
+    /// For reading the record, microseconds.
+    pub read_us: u64,
+}
+
+/// How a replica makes sure that a read sees what it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadPath {
+    /// By the leader's lease.
+    Lease,
+    /// By asking a quorum.
+    ReadIndex,
+    /// Not at all: a stale read.
+    Stale,
+}
+
+/// A write that is to be explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainWriteRequest {
+    /// The write.
+    pub write: WriteRequest,
+    /// The client's name for it.
+    pub once: Option<Once>,
+}
+
+/// The answer to an [`ExplainWriteRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedWrite {
+    /// What became of it.
+    pub outcome: WriteOutcome,
+    /// The replica that proposed it.
+    pub replica: ReplicaId,
+    /// How many writes shared its log entry.
+    pub writes_in_entry: u32,
+    /// From its arrival to the proposal of its entry, microseconds.
+    pub queue_us: u64,
+    /// From there until the entry was in the log of a majority and applied at the leader, microseconds.
+    pub commit_us: u64,
+}
+
 /// One write of a session. `(session, sequence)` names it: however often it is sent, it is applied at most once.
 ///
 /// A range keeps a write's outcome until the session says that it needs it no more, as RIFL does (Lee et al.,

@@ -13,6 +13,7 @@ use holdfast_common::revision::Revision;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::body::Body;
 use super::budget::Reservation;
@@ -31,9 +32,9 @@ const CONCURRENCY: usize = 64;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// The body.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Request {
+pub(super) struct BatchRequest {
     ops: Vec<Operation>,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     }
     let timeout = Query::parse(exchange.head.uri.query(), &["timeout_ms"])?.timeout()?;
     let once = exchange.once()?;
-    let (Request { ops }, _room) = operations::body(exchange, Op::Batch).await?;
+    let (BatchRequest { ops }, _room) = operations::body(exchange, Op::Batch).await?;
     if ops.len() > MAX_BATCH_OPS {
         return Err(operations::invalid(format!(
             "a batch has at most {MAX_BATCH_OPS} operations"

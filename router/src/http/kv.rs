@@ -8,14 +8,17 @@ use holdfast_common::key::{self, Key};
 use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Once, Record, WriteOutcome};
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
+use serde_json::{Map, Value};
 
 use super::Exchange;
 use super::body::{Body, Received, SMALL_BYTES};
 use super::etag;
+use super::explain;
 use super::idempotency::IDEMPOTENCY_KEY;
 use super::percent::{self, Plus};
 use super::problem::{Code, Problem};
 use super::query::Query;
+use crate::explain::{ExplainGet, ExplainWrite};
 use crate::metrics::Op;
 use crate::point::{Freshness, Get, Write};
 
@@ -46,10 +49,19 @@ pub(super) async fn answer(
 async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let query = Query::parse(head.uri.query(), &["consistency", "max_staleness", "timeout_ms"])?;
+    let query = Query::parse(
+        head.uri.query(),
+        &["consistency", "max_staleness", "timeout_ms", "explain"],
+    )?;
     let (freshness, timeout) = (query.freshness()?, query.timeout()?);
     etag::check_read(&head.headers)?;
-    let (record, staleness_ms) = read(exchange, key, freshness, timeout).await?;
+    let is_explained = query.flag("explain")?;
+    let (record, staleness_ms, story) = if is_explained {
+        read_explained(exchange, key, freshness, timeout).await?
+    } else {
+        let (record, staleness_ms) = read(exchange, key, freshness, timeout).await?;
+        (record, staleness_ms, Map::new())
+    };
     let known = etag::is_known(&head.headers, record.revision)?;
     let mut response = if known {
         empty(StatusCode::NOT_MODIFIED)
@@ -64,31 +76,73 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
     if freshness.consistency == Consistency::Stale {
         tell_staleness(&mut response, staleness_ms);
     }
+    if is_explained {
+        explain::tell(&mut response, story);
+    }
     Ok(response)
 }
 
 async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms"])?;
+    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms", "explain"])?;
     let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
     let timeout = query.timeout()?;
-    let once = exchange.once()?;
+    let (once, is_explained) = (exchange.once()?, query.flag("explain")?);
     let condition = etag::put_condition(&head.headers)?;
     let Received { bytes: value, room } = exchange.read_body(Op::Put).await?;
     let mutation = Mutation::Put { value, ttl_ms };
-    let outcome = write(exchange, key, condition, mutation, once, timeout).await;
+    let write = Write::new(&exchange.front.sender, key, condition, mutation).under(once);
+    let answer = answer_write(exchange, write, is_explained, timeout).await;
     drop(room);
-    written(outcome?)
+    answer
 }
 
 async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let timeout = Query::parse(head.uri.query(), &["timeout_ms"])?.timeout()?;
+    let query = Query::parse(head.uri.query(), &["timeout_ms", "explain"])?;
+    let (timeout, is_explained) = (query.timeout()?, query.flag("explain")?);
     let once = exchange.once()?;
     let condition = etag::delete_condition(&head.headers)?;
-    written(write(exchange, key, condition, Mutation::Delete, once, timeout).await?)
+    let write = Write::new(&exchange.front.sender, key, condition, Mutation::Delete).under(once);
+    answer_write(exchange, write, is_explained, timeout).await
+}
+
+/// Makes a write and answers with its outcome. Its time begins now that all of it has arrived.
+async fn answer_write(
+    exchange: &Exchange<'_>,
+    mut write: Write<'_>,
+    is_explained: bool,
+    timeout: Duration,
+) -> Result<Response<Body>, Problem> {
+    let sender = &exchange.front.sender;
+    let deadline = clock::now() + timeout;
+    if !is_explained {
+        return written(sender.send(&mut write, deadline).await?);
+    }
+    let mut write = ExplainWrite::new(write);
+    let explained = sender.send(&mut write, deadline).await?;
+    let story = explain::write(exchange, &write.trail, &explained);
+    let mut response = written(explained.outcome)?;
+    explain::tell(&mut response, story);
+    Ok(response)
+}
+
+/// As [`read`], with how it was done.
+async fn read_explained(
+    exchange: &Exchange<'_>,
+    key: Key,
+    freshness: Freshness,
+    timeout: Duration,
+) -> Result<(Record, u64, Map<String, Value>), Problem> {
+    let sender = &exchange.front.sender;
+    let mut get = ExplainGet::new(Get::new(sender, key, freshness.consistency));
+    let explained = sender.send(&mut get, exchange.started + timeout).await?;
+    let story = explain::read(exchange, &get.trail, &explained);
+    let GetAnswer { record, staleness_ms } = explained.answer;
+    let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
+    Ok((record, staleness_ms, story))
 }
 
 /// Reads a key that has to exist; with how stale the answer may be, milliseconds.

@@ -8,6 +8,7 @@ mod batch;
 mod body;
 mod budget;
 mod etag;
+mod explain;
 mod guarded;
 mod gzip;
 mod health;
@@ -16,6 +17,7 @@ mod json;
 mod kv;
 pub(crate) mod listener;
 mod listing;
+mod openapi;
 mod operations;
 mod percent;
 mod problem;
@@ -97,6 +99,8 @@ enum RequestBody {
 enum Resource {
     /// One key; the offset in the path at which it begins, still encoded.
     Key(usize),
+    /// How a key is read; the offset in the path at which the key begins.
+    Explain(usize),
     /// All keys.
     Keys,
     Batch,
@@ -106,12 +110,14 @@ enum Resource {
     Health,
     Ready,
     Metrics,
+    OpenApi,
     /// A route of the systems before.
     Seed(seed::Route),
     Nothing,
 }
 
 const KEY_PREFIX: &str = "/v1/kv/";
+const EXPLAIN_PREFIX: &str = "/v1/explain/";
 
 impl Resource {
     fn at(path: &str) -> Self {
@@ -123,7 +129,9 @@ impl Resource {
             "/health" => Self::Health,
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
+            "/openapi.json" => Self::OpenApi,
             path if path.starts_with(KEY_PREFIX) => Self::Key(KEY_PREFIX.len()),
+            path if path.starts_with(EXPLAIN_PREFIX) => Self::Explain(EXPLAIN_PREFIX.len()),
             path => seed::Route::at(path).map_or(Self::Nothing, Self::Seed),
         }
     }
@@ -132,9 +140,10 @@ impl Resource {
     fn allow(&self) -> Option<&'static str> {
         Some(match self {
             Self::Key(_) => kv::ALLOW,
+            Self::Explain(_) => explain::ALLOW,
             Self::Keys => scan::ALLOW,
             Self::Batch | Self::Txn => "POST",
-            Self::Health | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi => "GET, HEAD",
             Self::Watch => "GET",
             Self::Seed(route) => route.allow(),
             Self::Nothing => return None,
@@ -239,6 +248,7 @@ impl Exchange<'_> {
         }
         match resource {
             Resource::Key(at) => kv::answer(self, at).await,
+            Resource::Explain(at) => (Op::Get, explain::answer(self, at).await),
             Resource::Keys => (Op::Scan, scan::answer(self).await),
             Resource::Batch => (Op::Batch, batch::answer(self).await),
             Resource::Txn => (Op::Txn, txn::answer(self).await),
@@ -252,6 +262,7 @@ impl Exchange<'_> {
             Resource::Health => (Op::Other, health::health(self)),
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
+            Resource::OpenApi => (Op::Other, openapi::answer(self)),
             Resource::Seed(route) => seed::answer(self, route).await,
             Resource::Nothing => (Op::Other, Err(unknown_path())),
         }

@@ -10,6 +10,7 @@ use holdfast_common::limits::MAX_VALUE_BYTES;
 use holdfast_common::proto::kv::{Condition, Record};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::budget::Reservation;
 use super::kv::{MAX_TTL_SECONDS, key_from};
@@ -21,7 +22,7 @@ use crate::metrics::Op;
 const MAX_BODY_BYTES: usize = 12 << 20;
 
 /// One operation.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Operation {
     Get(Read),
@@ -30,7 +31,7 @@ pub(super) enum Operation {
 }
 
 /// Reads a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Read {
     key: Option<String>,
@@ -38,21 +39,22 @@ pub(super) struct Read {
 }
 
 /// Writes a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Put {
     key: Option<String>,
     key_base64: Option<String>,
     value: Option<String>,
     value_base64: Option<String>,
-    /// Seconds.
+    /// Seconds after which the record ceases to exist.
+    #[schema(minimum = 1, maximum = 3_153_600_000_i64)]
     ttl: Option<u64>,
     #[serde(rename = "if")]
     condition: Option<Demand>,
 }
 
 /// Removes a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Delete {
     key: Option<String>,
@@ -62,7 +64,7 @@ pub(super) struct Delete {
 }
 
 /// What must hold of the record under an operation's key: exactly one of these.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Demand {
     exists: Option<bool>,
@@ -72,7 +74,7 @@ pub(super) struct Demand {
 }
 
 /// What must hold of the record under a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyDemand {
     key: Option<String>,

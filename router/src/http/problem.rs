@@ -64,7 +64,6 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every code.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 20] = [
         Self::InvalidKey,
         Self::InvalidParameter,
@@ -127,6 +126,16 @@ impl Code {
             ),
             Self::AnswerTooLarge => (413, "answer_too_large", "The answer would be too large", false),
         }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// What it means in general.
+    pub(crate) fn title(self) -> &'static str {
+        self.describe().2
     }
 
     /// The HTTP status.

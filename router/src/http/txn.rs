@@ -11,6 +11,7 @@ use holdfast_common::proto::kv::{Act, Action, Committed, Condition, Mutation, Tx
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::Exchange;
 use super::body::Body;
@@ -22,9 +23,9 @@ use crate::metrics::Op;
 use crate::point::Write;
 
 /// The body.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Request {
+pub(super) struct TxnRequest {
     #[serde(rename = "if", default)]
     conditions: Vec<KeyDemand>,
     #[serde(default)]
@@ -40,7 +41,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     }
     let timeout = Query::parse(exchange.head.uri.query(), &["timeout_ms"])?.timeout()?;
     let once = exchange.once()?;
-    let (request, _room): (Request, _) = operations::body(exchange, Op::Txn).await?;
+    let (request, _room): (TxnRequest, _) = operations::body(exchange, Op::Txn).await?;
     let txn = check(request)?;
     // The smallest key: a repetition goes by the same.
     let anchor = txn.keys().min().cloned();
@@ -58,7 +59,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     }
 }
 
-fn check(request: Request) -> Result<Txn, Problem> {
+fn check(request: TxnRequest) -> Result<Txn, Problem> {
     let items = request.conditions.len() + request.then.len() + request.otherwise.len();
     if items > MAX_TXN_ITEMS {
         return Err(invalid(format!(

@@ -287,6 +287,8 @@ impl Stored {
             method::KV_GET => proto::encode(&self.get(state, proto::decode(body).ok()?)),
             method::KV_WRITE => proto::encode(&self.write(state, proto::decode(body).ok()?)),
             method::KV_WRITE_ONCE => proto::encode(&self.write_once(state, proto::decode(body).ok()?)),
+            method::KV_EXPLAIN_GET => proto::encode(&self.explain_get(state, proto::decode(body).ok()?)),
+            method::KV_EXPLAIN_WRITE => proto::encode(&self.explain_write(state, proto::decode(body).ok()?)),
             method::KV_SCAN => proto::encode(&self.scan(state, proto::decode(body).ok()?)),
             _ => return None,
         })
@@ -338,7 +340,7 @@ impl Stored {
         Ok(())
     }
 
-    fn get(&self, state: &State, request: GetRequest) -> Result<GetAnswer, kv::Error> {
+    pub(super) fn get(&self, state: &State, request: GetRequest) -> Result<GetAnswer, kv::Error> {
         self.check(state, request.target, &just(&request.key), request.consistency)?;
         let record = state.rows.get(request.key.as_bytes()).cloned();
         let staleness_ms = if request.consistency == Consistency::Stale {

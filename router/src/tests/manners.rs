@@ -253,3 +253,38 @@ async fn removing_takes_an_explicit_span() {
         1
     );
 }
+
+#[tokio::test]
+async fn a_request_tells_how_it_was_carried_out() {
+    let (cluster, _router, mut client) = start().await;
+    cluster.split("m", 2);
+    let written = client.send("PUT", "/v1/kv/z%C3%A9?explain=1", &[], b"1").await;
+    assert_eq!(written.status, 201);
+    let story: serde_json::Value =
+        serde_json::from_str(written.header("x-explain").expect("a story")).expect("JSON");
+    assert!(story["retries"].as_u64() >= Some(1), "the map was old: {story}");
+    assert_eq!(
+        (&story["store"]["queue_us"], &story["range"]["leader_store"]),
+        (&3.into(), &2.into())
+    );
+
+    let explained = client.get("/v1/explain/z%C3%A9").await.json();
+    assert_eq!(
+        (&explained["key"], &explained["found"]),
+        (&"zé".into(), &true.into())
+    );
+    assert_eq!(
+        (&explained["store"]["path"], &explained["cache"]),
+        (&"lease".into(), &"hit".into())
+    );
+    assert_eq!(
+        (&explained["retries"], &explained["range"]["start"]),
+        (&0.into(), &"m".into())
+    );
+    assert_eq!(explained["range"]["replicas"].as_array().map(Vec::len), Some(3));
+    assert!(explained["us"]["total"].as_u64() >= explained["us"]["router"].as_u64());
+    assert_eq!(client.get("/v1/explain/nothing").await.json()["found"], false);
+    let read = client.get("/v1/kv/z%C3%A9?explain=true").await;
+    assert_eq!((read.text(), read.header("x-explain").is_some()), ("1", true));
+    assert_eq!(client.get("/v1/kv/z%C3%A9").await.header("x-explain"), None);
+}

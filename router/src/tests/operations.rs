@@ -1,8 +1,10 @@
 //! What the cluster in memory does beside plain writes: clients' names for writes, and transactions.
 
 use bytes::Bytes;
+use holdfast_common::ids::ReplicaId;
 use holdfast_common::proto::kv::{
-    self, Act, Committed, Condition, Mutation, OnceRequest, Record, Target, Txn, WriteOutcome,
+    self, Act, Committed, Condition, ExplainWriteRequest, ExplainedGet, ExplainedWrite, GetRequest, Mutation,
+    OnceRequest, ReadPath, Record, Target, Txn, WriteOutcome,
 };
 use holdfast_common::revision::Revision;
 
@@ -22,6 +24,36 @@ pub(super) fn holds(condition: &Condition, present: Option<&Record>) -> bool {
 }
 
 impl Stored {
+    pub(super) fn explain_get(&self, state: &State, request: GetRequest) -> Result<ExplainedGet, kv::Error> {
+        Ok(ExplainedGet {
+            answer: self.get(state, request)?,
+            path: ReadPath::Lease,
+            replica: ReplicaId(11),
+            applied: 7,
+            wait_us: 1,
+            read_us: 2,
+        })
+    }
+
+    pub(super) fn explain_write(
+        &self,
+        state: &mut State,
+        request: ExplainWriteRequest,
+    ) -> Result<ExplainedWrite, kv::Error> {
+        let ExplainWriteRequest { write, once } = request;
+        let outcome = match once {
+            Some(once) => self.write_once(state, OnceRequest { write, once }),
+            None => self.write(state, write),
+        };
+        Ok(ExplainedWrite {
+            outcome: outcome?,
+            replica: ReplicaId(11),
+            writes_in_entry: 1,
+            queue_us: 3,
+            commit_us: 4,
+        })
+    }
+
     pub(super) fn write_once(
         &self,
         state: &mut State,

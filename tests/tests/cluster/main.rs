@@ -4,7 +4,9 @@ mod edges;
 mod import_export;
 mod kill;
 mod membership;
+mod operations;
 mod refusals;
+mod seeds;
 
 use holdfast_tests::{Cluster, Options};
 
