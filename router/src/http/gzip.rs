@@ -66,7 +66,7 @@ fn is_nothing(parameter: &str) -> bool {
     let weight = parameter
         .strip_prefix("q=")
         .or_else(|| parameter.strip_prefix("Q="));
-    weight.is_some_and(|weight| weight.trim_end_matches('0').trim_end_matches('.').is_empty())
+    weight.is_some_and(|weight| weight.parse() == Ok(0.0_f32))
 }
 
 #[cfg(test)]

@@ -32,8 +32,13 @@ async fn put(client: &Client, key: &str, value: &str, name: &str) -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_named_write_is_remembered_through_a_split_and_a_restart() -> anyhow::Result<()> {
-    let mut cluster = cluster(Options::default()).await?;
+async fn a_named_write_is_remembered_through_a_split_a_move_and_a_restart() -> anyhow::Result<()> {
+    let options = Options {
+        stores: 4,
+        ..Options::default()
+    };
+    let mut cluster = cluster(options).await?;
+    cluster.admin().place_by_hand().await?;
     let client = cluster.client();
     let mut first = Vec::new();
     for key in ["a", "z"] {
@@ -52,6 +57,23 @@ async fn a_named_write_is_remembered_through_a_split_and_a_restart() -> anyhow::
         );
         ensure!(put(&client, key, "other", "name").await?.0 == 422, "{key}");
     }
+
+    let range = cluster.admin().range_of("a").await?;
+    let voters = range.voters();
+    let newcomer = (1..=4)
+        .find(|store| !voters.contains(store))
+        .context("a store without it")?;
+    let leaver = voters
+        .iter()
+        .copied()
+        .find(|store| Some(*store) != range.leader_store)
+        .context("a follower")?;
+    cluster.admin().move_replica(range.id, leaver, newcomer).await?;
+    cluster.admin().transfer_leader(range.id, newcomer).await?;
+    ensure!(
+        put(&client, "a", "1", "name").await? == first[0],
+        "at a replica made of a snapshot"
+    );
 
     let transfer = json!({
         "if": [{"key": "a", "value_equals": "2"}, {"key": "b", "exists": false}],
