@@ -27,6 +27,12 @@ docs:
 openapi:
     HOLDFAST_BLESS=1 cargo test -p holdfast-router --lib -- the_committed_document_is_the_present_one
 
+# Sends a live router what its OpenAPI document allows, and what it does not: no answer may be undocumented, none may say
+# that the service is at fault. Needs `pip install schemathesis`
+schemathesis:
+    cargo build
+    bash deploy/schemathesis.sh "${CARGO_TARGET_DIR:-target}/debug/holdfast"
+
 # Every test, those on clusters of real processes too
 test *args:
     cargo test --workspace {{args}}

@@ -223,7 +223,7 @@ fn seed_all() {}
 fn seed_set() {}
 
 #[utoipa::path(get, path = "/get", tag = "earlier systems", params(("key" = String, Query, description = "The key")),
-    responses((status = 200, description = "The bare value", body = Vec<u8>, content_type = "application/octet-stream")))]
+    responses((status = 200, description = "The bare value", body = String, content_type = "text/plain")))]
 fn seed_read() {}
 
 #[utoipa::path(post, path = "/delete", tag = "earlier systems", request_body = JustKey, responses((status = 200, description = "Whether there was one", body = Object)))]
