@@ -23,6 +23,16 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
+# Writes the API's documents anew, from the code
+openapi:
+    HOLDFAST_BLESS=1 cargo test -p holdfast-router --lib -- the_committed_document_is_the_present_one
+
+# Sends a live router what its OpenAPI document allows, and what it does not: no answer may be undocumented, none may say
+# that the service is at fault. Needs `pip install schemathesis`
+schemathesis:
+    cargo build
+    bash deploy/schemathesis.sh "${CARGO_TARGET_DIR:-target}/debug/holdfast"
+
 # Every test, those on clusters of real processes too
 test *args:
     cargo test --workspace {{args}}

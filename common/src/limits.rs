@@ -14,6 +14,18 @@ pub const MAX_ENTRY_BYTES: usize = 1024 * 1024;
 /// Most writes that one Raft entry carries.
 pub const MAX_ENTRY_WRITES: usize = 1024;
 
+/// Longest name that a client may give a write, with what the router adds to it, bytes.
+pub const MAX_TOKEN_BYTES: usize = 256;
+
+/// Most operations of one batch.
+pub const MAX_BATCH_OPS: usize = 1_024;
+
+/// Most conditions and actions of one transaction.
+pub const MAX_TXN_ITEMS: usize = 256;
+
+/// Most bytes of keys and values in one transaction, and most that it may read.
+pub const MAX_TXN_BYTES: usize = MAX_VALUE_BYTES;
+
 /// Most bytes of keys and values in one page of a scan between router and store.
 pub const MAX_SCAN_PAGE_BYTES: usize = 1024 * 1024;
 

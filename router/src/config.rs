@@ -49,6 +49,8 @@ pub struct Limits {
     /// Milliseconds that a store has to answer a first attempt before another replica is asked; it doubles after each
     /// attempt without an answer.
     pub attempt_timeout_ms: u64,
+    /// Milliseconds for which an `Idempotency-Key` is remembered, by the ranges.
+    pub idempotency_window_ms: u64,
     /// Milliseconds that requests in flight have to finish at shutdown.
     pub shutdown_grace_ms: u64,
 }
@@ -65,6 +67,7 @@ impl Default for Limits {
             body_timeout_ms: 60_000,
             idle_timeout_ms: 75_000,
             attempt_timeout_ms: 2_000,
+            idempotency_window_ms: 600_000,
             shutdown_grace_ms: 10_000,
         }
     }
@@ -106,6 +109,7 @@ impl Config {
             ("body_idle_timeout_ms", limits.body_idle_timeout_ms),
             ("body_timeout_ms", limits.body_timeout_ms),
             ("attempt_timeout_ms", limits.attempt_timeout_ms),
+            ("idempotency_window_ms", limits.idempotency_window_ms),
         ];
         for (name, value) in at_least_one {
             limit(name, value, value > 0, || "more than 0".to_owned())?;

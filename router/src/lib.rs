@@ -22,6 +22,7 @@
 mod config;
 mod cursor;
 mod directory;
+mod explain;
 mod http;
 mod map_feed;
 mod metrics;

@@ -19,16 +19,22 @@ pub(crate) enum Op {
     Delete,
     /// Reads many keys.
     Scan,
+    /// Several operations, each for itself.
+    Batch,
+    /// Several operations at one moment.
+    Txn,
     /// Health, metrics, and what is not served at all.
     Other,
 }
 
 impl Op {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Get, "get"),
         (Self::Put, "put"),
         (Self::Delete, "delete"),
         (Self::Scan, "scan"),
+        (Self::Batch, "batch"),
+        (Self::Txn, "txn"),
         (Self::Other, "other"),
     ];
 }
@@ -68,8 +74,8 @@ impl Lookup {
 }
 
 /// The statuses that the router answers with.
-const STATUSES: [u16; 18] = [
-    200, 201, 204, 304, 400, 404, 405, 408, 412, 413, 414, 429, 431, 500, 501, 503, 504, 507,
+const STATUSES: [u16; 19] = [
+    200, 201, 204, 304, 400, 404, 405, 408, 412, 413, 414, 422, 429, 431, 500, 501, 503, 504, 507,
 ];
 
 const OUTCOMES: [&str; 3] = ["ok", "client_error", "server_error"];

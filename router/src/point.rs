@@ -1,10 +1,11 @@
-//! Operations on one key: reading it, and writing or removing it.
+//! Operations that go by one key: reading it, writing or removing it, and transactions of a range.
 
 use bytes::Bytes;
 use holdfast_common::key::Key;
 use holdfast_common::net::Lane;
 use holdfast_common::proto::kv::{
-    Condition, Consistency, GetAnswer, GetRequest, Mutation, WriteOutcome, WriteRequest,
+    Act, Condition, Consistency, GetAnswer, GetRequest, Mutation, Once, OnceRequest, Txn, WriteOutcome,
+    WriteRequest,
 };
 use holdfast_common::proto::{self, method};
 
@@ -18,6 +19,28 @@ const BULK_BYTES: usize = 64 * 1024;
 
 /// Bytes of a request beside its key and value, at most.
 const ENVELOPE_BYTES: usize = 64;
+
+/// What a reader asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Freshness {
+    /// What the read must see.
+    pub consistency: Consistency,
+    /// How far a stale answer may lag behind at most, milliseconds. Beyond it the leader is asked.
+    pub max_staleness_ms: Option<u64>,
+}
+
+impl Freshness {
+    /// Everything that was acknowledged.
+    pub(crate) const LINEARIZABLE: Self = Self {
+        consistency: Consistency::Linearizable,
+        max_staleness_ms: None,
+    };
+
+    /// Whether an answer lags behind too far.
+    pub(crate) fn is_exceeded_by(self, staleness_ms: u64) -> bool {
+        self.max_staleness_ms.is_some_and(|most| staleness_ms > most)
+    }
+}
 
 /// Reads a key.
 pub(crate) struct Get {
@@ -39,11 +62,14 @@ impl Get {
 
 impl Operation for Get {
     type Answer = GetAnswer;
-    const METHOD: u16 = method::KV_GET;
     const WRITES: bool = false;
 
     fn place(&self) -> Place<'_> {
         Place::At(self.key.as_bytes())
+    }
+
+    fn method(&self) -> u16 {
+        method::KV_GET
     }
 
     fn ask(&self) -> Ask {
@@ -72,6 +98,8 @@ pub(crate) struct Write<'a> {
     key: Key,
     condition: Condition,
     mutation: Mutation,
+    /// The client's name for it.
+    once: Option<Once>,
 }
 
 impl<'a> Write<'a> {
@@ -83,31 +111,63 @@ impl<'a> Write<'a> {
             key,
             condition,
             mutation,
+            once: None,
+        }
+    }
+
+    /// The same write under a client's name, if it gave one.
+    pub(crate) fn under(mut self, once: Option<Once>) -> Self {
+        self.once = once;
+        self
+    }
+
+    /// The client's name for it.
+    pub(crate) fn once(&self) -> Option<&Once> {
+        self.once.as_ref()
+    }
+
+    /// The write, as it is put to the range of `route`.
+    pub(crate) fn write_request(&mut self, route: &Route) -> WriteRequest {
+        let sessions = self.sessions;
+        let name = self
+            .ticket
+            .get_or_insert_with(|| sessions.begin(route.descriptor.id))
+            .name();
+        WriteRequest {
+            target: route.target(),
+            session: name.session,
+            sequence: name.sequence,
+            finished_below: name.finished_below,
+            key: self.key.clone(),
+            condition: self.condition.clone(),
+            mutation: self.mutation.clone(),
         }
     }
 
     fn value_len(&self) -> usize {
-        let condition = if let Condition::Value(value) = &self.condition {
-            value.len()
-        } else {
-            0
+        let mutation = match &self.mutation {
+            Mutation::Put { value, .. } => value.len(),
+            Mutation::Delete => 0,
+            Mutation::Txn(txn) => txn_len(txn),
         };
-        let mutation = if let Mutation::Put { value, .. } = &self.mutation {
-            value.len()
-        } else {
-            0
-        };
-        condition + mutation
+        condition_len(&self.condition) + mutation
     }
 }
 
 impl Operation for Write<'_> {
     type Answer = WriteOutcome;
-    const METHOD: u16 = method::KV_WRITE;
     const WRITES: bool = true;
 
     fn place(&self) -> Place<'_> {
         Place::At(self.key.as_bytes())
+    }
+
+    fn method(&self) -> u16 {
+        if self.once.is_some() {
+            method::KV_WRITE_ONCE
+        } else {
+            method::KV_WRITE
+        }
     }
 
     fn ask(&self) -> Ask {
@@ -123,24 +183,16 @@ impl Operation for Write<'_> {
     }
 
     fn request(&mut self, route: &Route) -> Bytes {
-        let sessions = self.sessions;
-        let name = self
-            .ticket
-            .get_or_insert_with(|| sessions.begin(route.descriptor.id))
-            .name();
-        let request = WriteRequest {
-            target: route.target(),
-            session: name.session,
-            sequence: name.sequence,
-            finished_below: name.finished_below,
-            key: self.key.clone(),
-            condition: self.condition.clone(),
-            mutation: self.mutation.clone(),
-        };
-        proto::encode_sized(
-            &request,
-            self.key.as_bytes().len() + self.value_len() + ENVELOPE_BYTES,
-        )
+        let request = self.write_request(route);
+        let size = self.key.as_bytes().len() + self.value_len() + ENVELOPE_BYTES;
+        match &self.once {
+            None => proto::encode_sized(&request, size),
+            Some(once) => {
+                let (write, once) = (request, once.clone());
+                let size = size + ENVELOPE_BYTES + once.token.len();
+                proto::encode_sized(&OnceRequest { write, once }, size)
+            }
+        }
     }
 
     fn renumber(&mut self) {
@@ -154,6 +206,34 @@ impl Operation for Write<'_> {
             }
             WriteOutcome::Deleted(_) | WriteOutcome::WasAbsent => self.mutation == Mutation::Delete,
             WriteOutcome::ConditionFailed(_) => self.condition != Condition::None,
+            WriteOutcome::Committed(committed) => match &self.mutation {
+                Mutation::Txn(txn) => {
+                    let branch = txn.branch(committed.held).iter();
+                    branch.filter(|action| !action.act.writes()).count() == committed.reads.len()
+                }
+                Mutation::Put { .. } | Mutation::Delete => false,
+            },
         }
     }
+}
+
+fn condition_len(condition: &Condition) -> usize {
+    match condition {
+        Condition::Value(value) => value.len(),
+        Condition::None | Condition::Absent | Condition::Exists | Condition::Revision(_) => 0,
+    }
+}
+
+/// Bytes of a transaction on the wire, about.
+fn txn_len(txn: &Txn) -> usize {
+    let keys = txn.keys().map(|key| key.as_bytes().len() + 24).sum::<usize>();
+    let conditions = txn
+        .conditions
+        .iter()
+        .map(|(_, condition)| condition_len(condition));
+    let values = txn.actions().map(|action| match &action.act {
+        Act::Put { value, .. } => value.len(),
+        Act::Delete | Act::Get => 0,
+    });
+    keys + conditions.sum::<usize>() + values.sum::<usize>()
 }

@@ -93,6 +93,18 @@ pub(crate) enum Failure {
     /// The range remembers nothing under this number and accepts nothing under it any more.
     #[error("the write's number was retired before its outcome was known")]
     Retired,
+    /// The client's name for the write belongs to another one. Not applied.
+    #[error("the Idempotency-Key was used for another write of this key")]
+    TokenReused,
+    /// The keys of a transaction lie in several ranges. Not applied.
+    #[error("the keys of the transaction lie in several ranges")]
+    CrossRange,
+    /// What a transaction would read is too large. Not applied.
+    #[error("what the transaction reads is larger than an answer may be")]
+    AnswerTooLarge,
+    /// The transaction was carried out by an attempt before, and what it read is lost.
+    #[error("the transaction was carried out, but what it read has changed since")]
+    ReadsLost,
 }
 
 impl Failure {
@@ -115,7 +127,7 @@ impl Failure {
     pub(crate) fn may_have_applied(self) -> bool {
         matches!(
             self,
-            Self::NoAnswerInTime | Self::Lost | Self::Nonsense | Self::OutcomeUnknown
+            Self::NoAnswerInTime | Self::Lost | Self::Nonsense | Self::OutcomeUnknown | Self::ReadsLost
         )
     }
 }
@@ -134,6 +146,10 @@ impl From<&kv::Error> for Failure {
             kv::Error::OutcomeUnknown => Self::OutcomeUnknown,
             kv::Error::Retired => Self::Retired,
             kv::Error::Invalid(_) => Self::Invalid,
+            kv::Error::TokenReused => Self::TokenReused,
+            kv::Error::CrossRange => Self::CrossRange,
+            kv::Error::AnswerTooLarge => Self::AnswerTooLarge,
+            kv::Error::ReadsLost => Self::ReadsLost,
         }
     }
 }
@@ -214,6 +230,12 @@ pub(crate) enum Code {
     DiskFull,
     /// Not applied: a bug on our side.
     Internal,
+    /// Not applied: the client's name for it belongs to another write.
+    TokenReused,
+    /// Not applied: a transaction over several ranges.
+    CrossRange,
+    /// Not applied: a transaction that reads too much.
+    AnswerTooLarge,
 }
 
 /// Decides what follows a failed attempt.
@@ -235,7 +257,9 @@ pub(crate) fn decide(failure: Failure, standing: Standing) -> Decision {
         retry_within(left, after, refresh).unwrap_or(Decision::Fail(give_up(failure, standing)))
     };
     match failure {
-        F::Closed => Decision::Fail(give_up(failure, standing)),
+        F::Closed | F::TokenReused | F::CrossRange | F::AnswerTooLarge | F::ReadsLost => {
+            Decision::Fail(give_up(failure, standing))
+        }
         F::NoRoute => again(Duration::ZERO, Refresh::Map),
         F::NoAddress | F::NotReady | F::OutcomeUnknown => again(pause, Refresh::Route),
         F::NotLeader | F::StaleEpoch | F::NoSuchRange => again(promptly, Refresh::Route),
@@ -274,6 +298,9 @@ fn give_up(failure: Failure, standing: Standing) -> Code {
         Failure::Busy { .. } | Failure::Congested => Code::Overloaded,
         Failure::DiskFull => Code::DiskFull,
         Failure::Invalid | Failure::Nonsense => Code::Internal,
+        Failure::TokenReused => Code::TokenReused,
+        Failure::CrossRange => Code::CrossRange,
+        Failure::AnswerTooLarge => Code::AnswerTooLarge,
         _ => Code::Unavailable,
     }
 }

@@ -14,6 +14,7 @@ use holdfast_common::proto::{self, method};
 
 use crate::cursor::Cursor;
 use crate::directory::{Ask, Place};
+use crate::point::Freshness;
 use crate::range_cache::Route;
 use crate::sender::{Failed, Operation, Sender};
 
@@ -27,18 +28,20 @@ pub(crate) struct Plan {
     /// Leave the values out.
     pub keys_only: bool,
     /// What each page must see.
-    pub consistency: Consistency,
+    pub freshness: Freshness,
     /// Most rows in all.
     pub limit: usize,
 }
 
 /// A scan under way. Holds no page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Walk {
     plan: Plan,
     /// What is left to read, if anything.
     rest: Option<Span>,
     rows_left: usize,
+    /// How far a page may have lagged behind, at most, milliseconds.
+    staleness_ms: u64,
 }
 
 impl Walk {
@@ -47,6 +50,7 @@ impl Walk {
         Self {
             rest: plan.span.clone(),
             rows_left: plan.limit,
+            staleness_ms: 0,
             plan,
         }
     }
@@ -59,19 +63,16 @@ impl Walk {
         deadline: Instant,
     ) -> Result<Vec<Row>, Failed> {
         while self.rows_left > 0
-            && let Some(rest) = &self.rest
+            && let Some(rest) = self.rest.clone()
         {
-            let mut page = Page {
-                rest: rest.clone(),
-                asked: rest.clone(),
-                reverse: self.plan.reverse,
-                keys_only: self.plan.keys_only,
-                consistency: self.plan.consistency,
-                ask: sender.ask_for(self.plan.consistency),
-                limit: self.rows_left.min(MAX_SCAN_PAGE_ROWS) as u32,
-                max_bytes: max_bytes.min(MAX_SCAN_PAGE_BYTES) as u32,
-            };
-            let answer = sender.send(&mut page, deadline).await?;
+            let freshness = self.plan.freshness;
+            let mut page = self.page(sender, &rest, freshness.consistency, max_bytes);
+            let mut answer = sender.send(&mut page, deadline).await?;
+            if freshness.is_exceeded_by(answer.staleness_ms) {
+                page = self.page(sender, &rest, Consistency::Linearizable, max_bytes);
+                answer = sender.send(&mut page, deadline).await?;
+            }
+            self.staleness_ms = self.staleness_ms.max(answer.staleness_ms);
             self.rest = page.rest_after(&answer);
             self.rows_left -= answer.rows.len().min(self.rows_left);
             if !answer.rows.is_empty() {
@@ -79,6 +80,24 @@ impl Walk {
             }
         }
         Ok(Vec::new())
+    }
+
+    fn page(&self, sender: &Sender, rest: &Span, consistency: Consistency, max_bytes: usize) -> Page {
+        Page {
+            rest: rest.clone(),
+            asked: rest.clone(),
+            reverse: self.plan.reverse,
+            keys_only: self.plan.keys_only,
+            consistency,
+            ask: sender.ask_for(consistency),
+            limit: self.rows_left.min(MAX_SCAN_PAGE_ROWS) as u32,
+            max_bytes: max_bytes.min(MAX_SCAN_PAGE_BYTES) as u32,
+        }
+    }
+
+    /// How far what was read so far may have lagged behind, at most, milliseconds; none if it did not.
+    pub(crate) fn staleness_ms(&self) -> Option<u64> {
+        (self.plan.freshness.consistency == Consistency::Stale).then_some(self.staleness_ms)
     }
 
     /// Where a later scan goes on, if this one has not read everything.
@@ -148,7 +167,6 @@ impl Page {
 
 impl Operation for Page {
     type Answer = ScanAnswer;
-    const METHOD: u16 = method::KV_SCAN;
     const WRITES: bool = false;
 
     fn place(&self) -> Place<'_> {
@@ -157,6 +175,10 @@ impl Operation for Page {
         } else {
             Place::At(self.rest.start())
         }
+    }
+
+    fn method(&self) -> u16 {
+        method::KV_SCAN
     }
 
     fn ask(&self) -> Ask {

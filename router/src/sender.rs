@@ -27,14 +27,14 @@ pub(crate) trait Operation {
     /// What a store answers.
     type Answer: DeserializeOwned;
 
-    /// The method of the wire.
-    const METHOD: u16;
-
     /// Whether it changes anything.
     const WRITES: bool;
 
     /// Where its keys lie.
     fn place(&self) -> Place<'_>;
+
+    /// The method of the wire.
+    fn method(&self) -> u16;
 
     /// Which replica may answer.
     fn ask(&self) -> Ask;
@@ -48,11 +48,29 @@ pub(crate) trait Operation {
     /// Makes the next request go out under a new number.
     fn renumber(&mut self) {}
 
+    /// Whether it wants to be told of its attempts.
+    const TRACED: bool = false;
+
+    /// An attempt ended after so long, well or with a failure. Only called if [`Self::TRACED`].
+    fn attempted(&mut self, attempt: Attempt<'_>) {
+        let _ = attempt;
+    }
+
     /// Whether an answer is a possible one to the last request.
     fn accepts(&self, answer: &Self::Answer) -> bool {
         let _ = answer;
         true
     }
+}
+
+/// What became of one attempt.
+pub(crate) struct Attempt<'a> {
+    /// Where it went; none if there was nowhere to go.
+    pub choice: Option<&'a Choice>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// An operation failed for good.
@@ -114,13 +132,22 @@ impl Sender {
                 .choose(operation.place(), operation.ask(), &course.tried);
             self.metrics
                 .looked_up(if choice.is_ok() { Lookup::Hit } else { Lookup::Miss });
-            let failure = match &choice {
-                Ok(choice) => match self.attempt(operation, choice, &course, deadline).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => failure,
-                },
-                Err(Missing::Route) => Failure::NoRoute,
-                Err(Missing::Store) => Failure::NoAddress,
+            let begun = O::TRACED.then(clock::now);
+            let ended = match &choice {
+                Ok(choice) => self.attempt(operation, choice, &course, deadline).await,
+                Err(Missing::Route) => Err(Failure::NoRoute),
+                Err(Missing::Store) => Err(Failure::NoAddress),
+            };
+            if let Some(begun) = begun {
+                operation.attempted(Attempt {
+                    choice: choice.as_ref().ok(),
+                    failure: ended.as_ref().err().copied(),
+                    took: begun.elapsed(),
+                });
+            }
+            let failure = match ended {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
             let news = self.look_again(operation, choice.ok().as_ref(), failure, &mut course);
             course.attempts += 1;
@@ -156,7 +183,7 @@ impl Sender {
         let answered = choice
             .peers
             .by(operation.lane())
-            .call(O::METHOD, request, deadline)
+            .call(operation.method(), request, deadline)
             .await;
         let answer = answered.map_err(|error| transport_failure(choice, &error))?;
         match proto::decode::<Result<O::Answer, kv::Error>>(&answer) {

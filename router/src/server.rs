@@ -132,6 +132,7 @@ fn bounds(limits: &Limits) -> Bounds {
         },
         body_bytes: limits.max_body_bytes_in_flight,
         scans: limits.max_scans,
+        idempotency_window_ms: limits.idempotency_window_ms,
     }
 }
 

@@ -86,6 +86,7 @@ impl Workload {
                         value: self.value.clone(),
                         ttl_ms: 0,
                     },
+                    once: None,
                 }
             })
             .collect();
@@ -194,6 +195,7 @@ fn create(engine: &Engine, identity: Identity) {
         keys: 0,
         sessions: Sessions::default(),
         merge: Merge::No,
+        tokens: Default::default(),
     };
     let mut batch = Batch::with_capacity(1);
     let key = Bytes::copy_from_slice(&keys::range_row(identity.range));

@@ -8,18 +8,23 @@
 //! kind 1, writes: stamp u64 | count u32 | count × write
 //!   write:        session u64 | sequence u64 | finished below u64 | condition u8 | mutation u8 | key (u16 + bytes)
 //!                 | condition 3: revision u64; 4: value (u32 + bytes) | mutation 1: ttl u64, value (u32 + bytes)
+//!                 | mutation 3: transaction ([`txn`]) | mutation with 0x80 set: token (u16 + bytes), window u64
 //! kind 2, split:  bounds u64 | at (u16 + bytes) | right u64 | right size u64 | right keys u64
 //!                 | count u16 | count × (store u64, replica u64)
 //! kind 3, freeze; 4, thaw; 5, yield:  bounds u64
 //! kind 6, absorb: bounds u64 | membership u64 | source u64 | frozen u64
 //! ```
 
+pub(crate) mod bounds;
+mod txn;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_common::ids::{RangeId, ReplicaId, SessionId, StoreId};
 use holdfast_common::key::Key;
 use holdfast_common::limits::{MAX_ENTRY_WRITES, MAX_VALUE_BYTES};
-use holdfast_common::proto::kv::{Condition, Mutation, WriteRequest};
+use holdfast_common::proto::kv::{Condition, Mutation, Once, OnceRequest, WriteRequest};
 use holdfast_common::revision::Revision;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec::{Reader, put_long, put_short};
 use crate::damage::Damage;
@@ -33,6 +38,8 @@ const KIND_YIELD: u8 = 5;
 const KIND_ABSORB: u8 = 6;
 const HEADER_BYTES: usize = 14;
 const WRITE_OVERHEAD_BYTES: usize = 28;
+/// Set in the mutation's byte of a write that has a client's name.
+const ONCE: u8 = 0x80;
 
 /// What a range is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +101,8 @@ pub struct Write {
     pub condition: Condition,
     /// What to do.
     pub mutation: Mutation,
+    /// The client's name for it.
+    pub once: Option<Once>,
 }
 
 /// Where and into what a range is cut.
@@ -116,16 +125,21 @@ pub struct Split {
 impl Write {
     /// Bytes that it takes in an entry.
     pub fn encoded_len(&self) -> usize {
-        let condition = match &self.condition {
-            Condition::None | Condition::Absent | Condition::Exists => 0,
-            Condition::Revision(_) => 8,
-            Condition::Value(value) => 4 + value.len(),
-        };
         let mutation = match &self.mutation {
             Mutation::Put { value, .. } => 12 + value.len(),
             Mutation::Delete => 0,
+            Mutation::Txn(txn) => txn::encoded_len(txn),
         };
-        WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition + mutation
+        let once = self.once.as_ref().map_or(0, |once| 10 + once.token.len());
+        WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition_len(&self.condition) + mutation + once
+    }
+
+    /// Tells apart what two writes ask for: the same for a repetition, whoever sends it. A part of the on-disk format
+    /// (`docs/disk-format.md`).
+    pub fn fingerprint(&self) -> u128 {
+        let mut buffer = BytesMut::with_capacity(self.encoded_len());
+        self.put_request(&mut buffer, 0);
+        xxh3_128(&buffer)
     }
 
     /// Bytes of its key and value.
@@ -133,6 +147,7 @@ impl Write {
         let value = match &self.mutation {
             Mutation::Put { value, .. } => value.len(),
             Mutation::Delete => 0,
+            Mutation::Txn(txn) => txn::encoded_len(txn),
         };
         self.key.as_bytes().len() + value
     }
@@ -141,26 +156,32 @@ impl Write {
         buffer.put_u64_le(self.session.0);
         buffer.put_u64_le(self.sequence);
         buffer.put_u64_le(self.finished_below);
-        buffer.put_u8(match self.condition {
-            Condition::None => 0,
-            Condition::Absent => 1,
-            Condition::Exists => 2,
-            Condition::Revision(_) => 3,
-            Condition::Value(_) => 4,
-        });
-        buffer.put_u8(match self.mutation {
-            Mutation::Put { .. } => 1,
-            Mutation::Delete => 2,
-        });
-        put_short(buffer, self.key.as_bytes());
-        match &self.condition {
-            Condition::None | Condition::Absent | Condition::Exists => {}
-            Condition::Revision(revision) => buffer.put_u64_le(revision.0),
-            Condition::Value(value) => put_long(buffer, value),
+        self.put_request(buffer, if self.once.is_some() { ONCE } else { 0 });
+        if let Some(once) = &self.once {
+            put_short(buffer, &once.token);
+            buffer.put_u64_le(once.window_ms);
         }
-        if let Mutation::Put { value, ttl_ms } = &self.mutation {
-            buffer.put_u64_le(*ttl_ms);
-            put_long(buffer, value);
+    }
+
+    fn put_request(&self, buffer: &mut BytesMut, flags: u8) {
+        buffer.put_u8(condition_code(&self.condition));
+        buffer.put_u8(
+            flags
+                | match self.mutation {
+                    Mutation::Put { .. } => 1,
+                    Mutation::Delete => 2,
+                    Mutation::Txn(_) => 3,
+                },
+        );
+        put_short(buffer, self.key.as_bytes());
+        put_condition(buffer, &self.condition);
+        match &self.mutation {
+            Mutation::Put { value, ttl_ms } => {
+                buffer.put_u64_le(*ttl_ms);
+                put_long(buffer, value);
+            }
+            Mutation::Delete => {}
+            Mutation::Txn(txn) => txn::put(buffer, txn),
         }
     }
 
@@ -168,15 +189,9 @@ impl Write {
         let (session, sequence, finished_below) = (SessionId(reader.u64()?), reader.u64()?, reader.u64()?);
         let (condition, mutation) = (reader.u8()?, reader.u8()?);
         let key = read_key(reader)?;
-        let condition = match condition {
-            0 => Condition::None,
-            1 => Condition::Absent,
-            2 => Condition::Exists,
-            3 => Condition::Revision(Revision(reader.u64()?)),
-            4 => Condition::Value(read_value(reader)?),
-            other => return Err(reader.damage(format!("condition {other}"))),
-        };
-        let mutation = match mutation {
+        let condition = read_condition(reader, condition)?;
+        let is_once = mutation & ONCE != 0;
+        let mutation = match mutation & !ONCE {
             1 => {
                 let ttl_ms = reader.u64()?;
                 Mutation::Put {
@@ -185,7 +200,14 @@ impl Write {
                 }
             }
             2 => Mutation::Delete,
+            3 => Mutation::Txn(Box::new(txn::read(reader)?)),
             other => return Err(reader.damage(format!("mutation {other}"))),
+        };
+        let once = if is_once {
+            let (token, window_ms) = (reader.short()?, reader.u64()?);
+            Some(Once { token, window_ms })
+        } else {
+            None
         };
         Ok(Self {
             session,
@@ -194,6 +216,7 @@ impl Write {
             key,
             condition,
             mutation,
+            once,
         })
     }
 }
@@ -216,6 +239,16 @@ impl From<WriteRequest> for Write {
             key,
             condition,
             mutation,
+            once: None,
+        }
+    }
+}
+
+impl From<OnceRequest> for Write {
+    fn from(request: OnceRequest) -> Self {
+        Self {
+            once: Some(request.once),
+            ..request.write.into()
         }
     }
 }
@@ -354,6 +387,45 @@ fn encode_numbers(kind: u8, numbers: &[u64]) -> Bytes {
         buffer.put_u64_le(*number);
     }
     buffer.freeze()
+}
+
+fn condition_code(condition: &Condition) -> u8 {
+    match condition {
+        Condition::None => 0,
+        Condition::Absent => 1,
+        Condition::Exists => 2,
+        Condition::Revision(_) => 3,
+        Condition::Value(_) => 4,
+    }
+}
+
+/// Bytes that [`put_condition`] appends.
+fn condition_len(condition: &Condition) -> usize {
+    match condition {
+        Condition::None | Condition::Absent | Condition::Exists => 0,
+        Condition::Revision(_) => 8,
+        Condition::Value(value) => 4 + value.len(),
+    }
+}
+
+/// Appends what a condition has beside its code.
+fn put_condition(buffer: &mut BytesMut, condition: &Condition) {
+    match condition {
+        Condition::None | Condition::Absent | Condition::Exists => {}
+        Condition::Revision(revision) => buffer.put_u64_le(revision.0),
+        Condition::Value(value) => put_long(buffer, value),
+    }
+}
+
+fn read_condition(reader: &mut Reader, code: u8) -> Result<Condition, Damage> {
+    Ok(match code {
+        0 => Condition::None,
+        1 => Condition::Absent,
+        2 => Condition::Exists,
+        3 => Condition::Revision(Revision(reader.u64()?)),
+        4 => Condition::Value(read_value(reader)?),
+        other => return Err(reader.damage(format!("condition {other}"))),
+    })
 }
 
 fn read_key(reader: &mut Reader) -> Result<Key, Damage> {

@@ -1,3 +1,4 @@
+use holdfast_common::proto::kv::{Act, Action, Txn};
 use proptest::prelude::*;
 
 use super::*;
@@ -24,12 +25,39 @@ fn any_mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         (any_bytes(200), any::<u64>()).prop_map(|(value, ttl_ms)| Mutation::Put { value, ttl_ms }),
         Just(Mutation::Delete),
+        any_txn().prop_map(|txn| Mutation::Txn(Box::new(txn))),
     ]
 }
 
+fn any_txn() -> impl Strategy<Value = Txn> {
+    let act = prop_oneof![
+        (any_bytes(50), any::<u64>()).prop_map(|(value, ttl_ms)| Act::Put { value, ttl_ms }),
+        Just(Act::Delete),
+        Just(Act::Get),
+    ];
+    let action = (any_key(), act).prop_map(|(key, act)| Action { key, act });
+    let branch = prop::collection::vec(action, 0..4).boxed();
+    let conditions = prop::collection::vec((any_key(), any_condition()), 0..4);
+    (conditions, branch.clone(), branch).prop_map(|(conditions, then, otherwise)| Txn {
+        conditions,
+        then,
+        otherwise,
+    })
+}
+
+fn any_once() -> impl Strategy<Value = Option<Once>> {
+    prop::option::of((any_bytes(40), any::<u64>()).prop_map(|(token, window_ms)| Once { token, window_ms }))
+}
+
 fn any_write() -> impl Strategy<Value = Write> {
-    (any::<[u64; 3]>(), any_key(), any_condition(), any_mutation()).prop_map(
-        |(numbers, key, condition, mutation)| {
+    (
+        any::<[u64; 3]>(),
+        any_key(),
+        any_condition(),
+        any_mutation(),
+        any_once(),
+    )
+        .prop_map(|(numbers, key, condition, mutation, once)| {
             let [session, sequence, finished_below] = numbers;
             Write {
                 session: SessionId(session),
@@ -38,9 +66,9 @@ fn any_write() -> impl Strategy<Value = Write> {
                 key,
                 condition,
                 mutation,
+                once,
             }
-        },
-    )
+        })
 }
 
 fn any_split() -> impl Strategy<Value = Split> {
@@ -122,6 +150,7 @@ fn values_share_the_entry() {
             value: Bytes::from_static(b"some value"),
             ttl_ms: 0,
         },
+        once: None,
     };
     let entry = encode_writes(Revision(3), [write].iter());
     let Command::Writes { writes, .. } = Command::decode(&entry).unwrap() else {
@@ -131,4 +160,39 @@ fn values_share_the_entry() {
         panic!("not a put")
     };
     assert!(entry.as_ptr_range().contains(&value.as_ptr()));
+}
+
+#[test]
+fn a_fingerprint_is_of_what_is_asked_not_of_who_asks() {
+    let put = |value: &'static str, ttl_ms| Mutation::Put {
+        value: Bytes::from_static(value.as_bytes()),
+        ttl_ms,
+    };
+    let write = |sequence, key: &'static str, condition, mutation| Write {
+        session: SessionId(sequence),
+        sequence,
+        finished_below: sequence,
+        key: Key::new(key).unwrap(),
+        condition,
+        mutation,
+        once: Some(Once {
+            token: Bytes::copy_from_slice(&sequence.to_le_bytes()),
+            window_ms: sequence,
+        }),
+    };
+    let first = write(1, "k", Condition::None, put("v", 0)).fingerprint();
+    assert_eq!(first, write(2, "k", Condition::None, put("v", 0)).fingerprint());
+    assert_eq!(
+        first, 278472825761960407248871316581274977444,
+        "it is part of the format"
+    );
+    for other in [
+        write(1, "l", Condition::None, put("v", 0)),
+        write(1, "k", Condition::Absent, put("v", 0)),
+        write(1, "k", Condition::None, put("w", 0)),
+        write(1, "k", Condition::None, put("v", 1)),
+        write(1, "k", Condition::None, Mutation::Delete),
+    ] {
+        assert_ne!(first, other.fingerprint(), "{other:?}");
+    }
 }

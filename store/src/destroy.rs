@@ -84,6 +84,7 @@ async fn carry_out(
         delete(engine, keys::range_row_interval(range)).await?;
         delete(engine, keys::records(&span)).await?;
         delete(engine, keys::all_outcomes(range)).await?;
+        delete(engine, keys::tokens(&span)).await?;
         // The log goes only when the rows can't come back: without its log a replica must have no rows.
         engine.persist().await?;
     }

@@ -5,11 +5,12 @@
 //! | `0x01` | range id (8 bytes, big endian) | [`RangeRow`](crate::row): where a replica stands |
 //! | `0x02` | user key | [record](crate::record): header and value |
 //! | `0x03` | range id, log index (8 + 8 bytes, big endian) | [outcomes](crate::sessions) of that entry's writes |
+//! | `0x04` | user key, escaped; token | [what a client's name for a write stands for](crate::tokens) |
 //!
 //! (Tag `0x00` is left to the engine, which seals its batches with a row of its own.)
 //!
-//! Records carry no range id: all ranges share one ordered key space, so a split moves no data. Tags are stable for the
-//! life of the format (`docs/disk-format.md`).
+//! Records and tokens carry no range id: all ranges share one ordered key space, so a split moves no data. Tags are stable
+//! for the life of the format (`docs/disk-format.md`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_common::ids::RangeId;
@@ -21,6 +22,9 @@ pub const RANGE: u8 = 0x01;
 pub const RECORD: u8 = 0x02;
 /// Tag of outcome rows.
 pub const OUTCOMES: u8 = 0x03;
+
+/// Tag of tokens.
+pub const TOKEN: u8 = 0x04;
 
 /// Length of a range row's key.
 pub const RANGE_KEY_BYTES: usize = 9;
@@ -119,6 +123,55 @@ pub fn all_outcomes(range: RangeId) -> Interval {
     }
 }
 
+/// The key of a client's name for a write of `user_key`. A zero byte of the user key is followed by `0xff`, and its end is
+/// marked by `0x00 0x01`, so that these keys have the order of the user keys, whatever the tokens.
+pub fn token(user_key: &[u8], token: &[u8]) -> Bytes {
+    let mut key = escaped(user_key, 2 + token.len());
+    key.extend_from_slice(&[0x00, 0x01]);
+    key.extend_from_slice(token);
+    Bytes::from(key)
+}
+
+/// The user key and the token in the key of a token's row.
+pub fn token_of_row(key: &[u8]) -> Option<(Bytes, Bytes)> {
+    let mut rest = key.strip_prefix(&[TOKEN])?;
+    let mut user_key = Vec::with_capacity(rest.len());
+    loop {
+        let zero = rest.iter().position(|byte| *byte == 0)?;
+        user_key.extend_from_slice(&rest[..zero]);
+        match rest.get(zero + 1)? {
+            0xff => user_key.push(0),
+            0x01 => return Some((user_key.into(), Bytes::copy_from_slice(&rest[zero + 2..]))),
+            _ => return None,
+        }
+        rest = &rest[zero + 2..];
+    }
+}
+
+/// Where the tokens of the keys of `span` lie.
+pub fn tokens(span: &Span) -> Interval {
+    let end = match span.end() {
+        end if end.is_empty() => Bytes::from_static(&[TOKEN + 1]),
+        end => escaped(end, 0).into(),
+    };
+    Interval {
+        start: escaped(span.start(), 0).into(),
+        end,
+    }
+}
+
+fn escaped(user_key: &[u8], more: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + user_key.len() + more);
+    key.push(TOKEN);
+    for byte in user_key {
+        key.push(*byte);
+        if *byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key
+}
+
 /// The smallest key behind `key`.
 pub fn successor(key: &[u8]) -> Bytes {
     let mut next = Vec::with_capacity(key.len() + 1);
@@ -197,6 +250,39 @@ mod tests {
             put_record(&mut buffer, &user);
             assert_eq!(&buffer[..], RecordKey::new(&user).as_ref());
             assert_eq!(user_key(&buffer.freeze()).as_deref(), Some(&user[..]));
+        }
+    }
+
+    #[test]
+    fn tokens_read_back_and_lie_in_the_order_of_their_keys() {
+        let users: [&[u8]; 8] = [b"\0", b"\0\0", b"\0\x01", b"\0\xff", b"a", b"a\0", b"a\0b", b"b"];
+        let mut rows = Vec::new();
+        for user in users {
+            for name in [&b"\0"[..], b"x", b"\xff\0\x01"] {
+                let row = token(user, name);
+                let (key, found) = token_of_row(&row).expect("a token");
+                assert_eq!((&key[..], &found[..]), (user, name));
+                rows.push((user, row));
+            }
+        }
+        for (user, row) in &rows {
+            for start in users {
+                let span = Span::new(start, "").unwrap();
+                assert_eq!(
+                    tokens(&span).contains(row),
+                    *user >= start,
+                    "{user:?} from {start:?}"
+                );
+                let span = Span::new("", start).unwrap();
+                assert_eq!(
+                    tokens(&span).contains(row),
+                    *user < start,
+                    "{user:?} before {start:?}"
+                );
+            }
+        }
+        for damaged in [&b"\x04a"[..], b"\x04a\0", b"\x04a\0\x02", b"\x02a\0\x01"] {
+            assert_eq!(token_of_row(damaged), None);
         }
     }
 

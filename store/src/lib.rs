@@ -2,7 +2,7 @@
 //!
 //! Three layers, each in the words of the one below:
 //!
-//! - **state**: what a committed entry does, as a pure function ([`apply`], [`sessions`]), what lies on disk ([`keys`],
+//! - **state**: what a committed entry does, as a pure function ([`apply`], [`sessions`], [`tokens`]), what lies on disk ([`keys`],
 //!   [`row`], [`record`], [`snapshot`]), the database under it ([`engine`]), and the shell that openraft drives
 //!   ([`machine`]);
 //! - **replicas**: one for each range here ([`replica`]), with its way of writes and reads around the Raft group, and the
@@ -54,6 +54,7 @@ pub mod state;
 mod steps;
 mod store;
 mod takeover;
+pub mod tokens;
 
 use std::time::Duration;
 

@@ -29,6 +29,7 @@ use crate::sessions::Sessions;
 use crate::shared::{RangeView, SharedRange};
 use crate::snapshot::{self, SnapshotTaker};
 use crate::state::{Identity, RangeState};
+use crate::tokens::Tokens;
 
 /// What a replica needs from the store that it lives on.
 pub trait RangeHost: Send + Sync + 'static {
@@ -146,9 +147,11 @@ impl RangeMachine {
             outcomes.push((index, value));
         }
         let sessions = Sessions::rebuild(row.floors.iter().copied(), outcomes)?;
+        let tokens: Vec<_> = view.rows(&keys::tokens(&row.span)).collect::<Result<_, _>>()?;
+        let tokens = Tokens::rebuild(tokens)?;
         self.applied = row.applied;
         self.membership = row.membership.clone();
-        let state = row.into_state(range, self.identity.store, sessions);
+        let state = row.into_state(range, self.identity.store, sessions, tokens);
         state.validate().map_err(|why| Damage::new("range state", why))?;
         self.shared.set(view_of(&state, self.applied));
         self.state = Some(state);
@@ -281,6 +284,7 @@ impl RangeMachine {
         let intervals = vec![
             keys::range_row_interval(self.identity.range),
             keys::records(&child.descriptor.span),
+            keys::tokens(&child.descriptor.span),
         ];
         let rows = Box::new(std::iter::once(Ok((key, row))));
         self.engine.replace(Replacement { intervals, rows }).await?;

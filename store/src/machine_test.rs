@@ -111,6 +111,7 @@ fn born(identity: Identity) -> RangeState {
         keys: 0,
         sessions: Sessions::default(),
         merge: Merge::No,
+        tokens: Default::default(),
     }
 }
 
@@ -179,6 +180,7 @@ fn write(sequence: u64, key: &str, mutation: Mutation) -> Write {
         key,
         condition: Condition::None,
         mutation,
+        once: None,
     }
 }
 

@@ -193,7 +193,11 @@ impl Outcome {
             | Error::DiskFull
             | Error::NotReady(_)
             | Error::Retired
-            | Error::Invalid(_) => Self::Refused,
+            | Error::Invalid(_)
+            | Error::TokenReused
+            | Error::CrossRange
+            | Error::AnswerTooLarge
+            | Error::ReadsLost => Self::Refused,
         }
     }
 }

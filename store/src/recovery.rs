@@ -157,6 +157,7 @@ async fn succeed(
     }
     let mut intervals = vec![keys::range_row_interval(range)];
     intervals.extend(cut.iter().map(keys::records));
+    intervals.extend(cut.iter().map(keys::tokens));
     let rows = Box::new(std::iter::once(Ok((key, successor.encode()))));
     Ok(engine.replace(Replacement { intervals, rows }).await?)
 }

@@ -26,6 +26,7 @@ use crate::codec::{Reader, put_short};
 use crate::damage::Damage;
 use crate::sessions::{self, Floor, Sessions};
 use crate::state::{Identity, Merge, RangeState};
+use crate::tokens::Tokens;
 
 const VERSION: u8 = 2;
 const WHAT: &str = "range row";
@@ -166,8 +167,14 @@ impl RangeRow {
         }
     }
 
-    /// The replicated state, with the outcomes that were read from its rows.
-    pub fn into_state(self, range: RangeId, store: StoreId, sessions: Sessions) -> RangeState {
+    /// The replicated state, with the outcomes and tokens that were read from their rows.
+    pub fn into_state(
+        self,
+        range: RangeId,
+        store: StoreId,
+        sessions: Sessions,
+        tokens: Tokens,
+    ) -> RangeState {
         RangeState {
             identity: Identity {
                 range,
@@ -180,6 +187,7 @@ impl RangeRow {
             keys: self.keys,
             sessions,
             merge: self.merge,
+            tokens,
         }
     }
 }

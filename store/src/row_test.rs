@@ -65,7 +65,7 @@ fn rows_read_back() {
 fn the_row_of_a_state_is_the_state() {
     let floors = row().floors;
     let sessions = Sessions::rebuild(floors, []).unwrap();
-    let state = row().into_state(RangeId(5), StoreId(110), sessions);
+    let state = row().into_state(RangeId(5), StoreId(110), sessions, Tokens::default());
     assert_eq!(state.validate(), Ok(()));
     assert_eq!(
         RangeRow::decode(encode(&state, row().applied, &row().membership)),

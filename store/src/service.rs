@@ -10,7 +10,8 @@ use dashmap::DashMap;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::kv::{
-    Consistency, Error, GetRequest, Mutation, ScanRequest, WriteOutcome, WriteRequest,
+    self, Consistency, Error, ExplainWriteRequest, GetRequest, OnceRequest, ScanRequest, Target,
+    WriteOutcome, WriteRequest,
 };
 use holdfast_common::proto::merge::Absorb;
 use holdfast_common::proto::placement::{Step, StepError};
@@ -19,6 +20,7 @@ use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
 use serde::de::DeserializeOwned;
 
+use crate::command::{Write, bounds};
 use crate::host::Host;
 use crate::machine::RangeMachine;
 use crate::metrics::{self, Op, Outcome, ReadPath};
@@ -69,6 +71,19 @@ impl StoreService {
         }
     }
 
+    fn explain_get(&self, request: &Request, reply: Reply) {
+        let Some((get, reply)) = decode::<GetRequest>(request, reply) else {
+            return;
+        };
+        let (range, consistency) = (get.target.range, get.consistency);
+        let read = WaitingRead::Explain(get, reply, clock::now());
+        match (self.host.replica(range), consistency) {
+            (None, _) => read.refuse(&Error::NoSuchRange),
+            (Some(replica), Consistency::Linearizable) => self.gather(request.conn, replica, read),
+            (Some(replica), Consistency::Stale) => stale(replica, read),
+        }
+    }
+
     fn scan(&self, request: &Request, reply: Reply) {
         let Some((scan, reply)) = decode::<ScanRequest>(request, reply) else {
             return;
@@ -87,10 +102,30 @@ impl StoreService {
     }
 
     fn write(&self, request: &Request, reply: Reply) {
-        let Some((write, reply)) = decode::<WriteRequest>(request, reply) else {
-            return;
-        };
-        let replica = match self.admit(&write) {
+        if let Some((write, reply)) = decode::<WriteRequest>(request, reply) {
+            self.take_write(request, write.target, write.into(), false, reply);
+        }
+    }
+
+    fn write_once(&self, request: &Request, reply: Reply) {
+        if let Some((once, reply)) = decode::<OnceRequest>(request, reply) {
+            self.take_write(request, once.write.target, once.into(), false, reply);
+        }
+    }
+
+    fn explain_write(&self, request: &Request, reply: Reply) {
+        if let Some((explain, reply)) = decode::<ExplainWriteRequest>(request, reply) {
+            let target = explain.write.target;
+            let write = Write {
+                once: explain.once,
+                ..explain.write.into()
+            };
+            self.take_write(request, target, write, true, reply);
+        }
+    }
+
+    fn take_write(&self, request: &Request, target: Target, write: Write, is_explained: bool, reply: Reply) {
+        let replica = match self.admit(target, &write) {
             Ok(replica) => replica,
             Err(error) => {
                 metrics::ops(Op::Write, Outcome::of(&error), 1);
@@ -99,7 +134,8 @@ impl StoreService {
         };
         let arrived = clock::now();
         replica.enqueue(WaitingWrite {
-            write: write.into(),
+            write,
+            is_explained,
             reply,
             deadline: request.deadline,
             arrived,
@@ -115,19 +151,15 @@ impl StoreService {
     }
 
     /// Whether a write may wait at this store to be proposed.
-    fn admit(&self, write: &WriteRequest) -> Result<Arc<Replica>, Error> {
-        let replica = self.host.replica(write.target.range).ok_or(Error::NoSuchRange)?;
-        replica.admit_key(write.target, write.key.as_bytes())?;
+    fn admit(&self, target: Target, write: &Write) -> Result<Arc<Replica>, Error> {
+        let replica = self.host.replica(target.range).ok_or(Error::NoSuchRange)?;
+        replica.admit_key(target, write.key.as_bytes())?;
         if !replica.leads() {
             return Err(replica.not_leader());
         }
-        if let Mutation::Put { value, .. } = &write.mutation {
-            if value.len() > holdfast_common::limits::MAX_VALUE_BYTES {
-                return Err(Error::Invalid(format!("a value of {} bytes", value.len())));
-            }
-            if replica.site.disk.refuses_puts() {
-                return Err(Error::DiskFull);
-            }
+        bounds::check(write).map_err(Error::Invalid)?;
+        if bounds::takes_space(&write.mutation) && replica.site.disk.refuses_puts() {
+            return Err(Error::DiskFull);
         }
         if replica.site.is_pressed() {
             return Err(Error::Busy {
@@ -178,7 +210,10 @@ impl Service for StoreService {
         match request.method {
             method::KV_GET => self.get(&request, reply),
             method::KV_WRITE => self.write(&request, reply),
+            method::KV_WRITE_ONCE => self.write_once(&request, reply),
             method::KV_SCAN => self.scan(&request, reply),
+            method::KV_EXPLAIN_GET => self.explain_get(&request, reply),
+            method::KV_EXPLAIN_WRITE => self.explain_write(&request, reply),
             method::STORE_STEP => self.step(&request, reply),
             method::STORE_ABSORB => self.absorb(&request, reply),
             method::STORE_SURVEY => self.survey(&request, reply),
@@ -220,6 +255,9 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
         match (lease, read) {
             (Lease::Held, WaitingRead::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
             (Lease::Held, WaitingRead::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
+            (Lease::Held, WaitingRead::Explain(request, reply, arrived)) => {
+                point::explain(&replica, &request, 0, kv::ReadPath::Lease, arrived, reply);
+            }
             (Lease::Lapsed, read) => replica.join_round(read),
             (Lease::NotLeader, read) => read.refuse(&replica.not_leader()),
         }
@@ -250,6 +288,16 @@ fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64, ar
     match read {
         WaitingRead::Get(request, reply) => point::answer(replica, &request, staleness_ms, reply),
         WaitingRead::Scan(request, reply) => scan::start(replica, request, staleness_ms, reply),
+        WaitingRead::Explain(request, reply, arrived) => {
+            point::explain(
+                replica,
+                &request,
+                staleness_ms,
+                kv::ReadPath::Stale,
+                arrived,
+                reply,
+            );
+        }
     }
 }
 

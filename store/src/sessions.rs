@@ -23,7 +23,7 @@ use holdfast_common::proto::kv::WriteOutcome;
 
 use crate::damage::Damage;
 use format::{decode_row, encode_row};
-pub(crate) use format::{floors_len, put_floors, read_floors};
+pub(crate) use format::{floors_len, outcome_code, outcome_of, put_floors, read_floors};
 
 /// Most outcomes remembered for a range.
 pub const MAX_OUTCOMES: usize = 16_384;
@@ -52,7 +52,7 @@ struct Session {
     outcomes: BTreeMap<u64, Remembered>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Remembered {
     index: u64,
     outcome: WriteOutcome,
@@ -66,7 +66,7 @@ struct EntryOutcomes {
 }
 
 /// What may be done with a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is new: apply it and remember the outcome.
     New,
@@ -136,13 +136,13 @@ impl Sessions {
             return Admission::New;
         };
         match session.outcomes.get(&write.sequence) {
-            Some(remembered) => Admission::Repeated(remembered.outcome),
+            Some(remembered) => Admission::Repeated(remembered.outcome.clone()),
             None if write.sequence < session.floor => Admission::Retired,
             None => Admission::New,
         }
     }
 
-    /// Remembers the outcome of a write that [`Self::admit`] found new.
+    /// Remembers the outcome of a write that [`Self::admit`] found new; of a transaction not what it read.
     pub fn remember(
         &mut self,
         write: WriteName,
@@ -168,7 +168,7 @@ impl Sessions {
         let entry = self.entries.get(&index)?;
         let outcomes = entry.writes.iter().filter_map(|(id, sequence)| {
             let remembered = self.sessions.get(id)?.outcomes.get(sequence)?;
-            (remembered.index == index).then_some((*id, *sequence, remembered.outcome))
+            (remembered.index == index).then(|| (*id, *sequence, remembered.outcome.clone()))
         });
         Some(encode_row(entry.writes.len(), outcomes))
     }
@@ -179,7 +179,7 @@ impl Sessions {
             session
                 .outcomes
                 .iter()
-                .map(|(sequence, remembered)| (*id, *sequence, remembered.outcome))
+                .map(|(sequence, remembered)| (*id, *sequence, remembered.outcome.clone()))
         });
         (self.outcomes > 0).then(|| encode_row(self.outcomes, all))
     }
@@ -231,7 +231,7 @@ impl Sessions {
                 if ours.outcomes.contains_key(sequence) {
                     continue;
                 }
-                let outcome = remembered.outcome;
+                let outcome = remembered.outcome.clone();
                 ours.outcomes.insert(*sequence, Remembered { index, outcome });
                 let entry = self.entries.entry(index).or_default();
                 entry.live += 1;

@@ -58,7 +58,7 @@ fn a_repeated_write_gets_its_outcome() {
     let mut table = Table::default();
     assert_eq!(
         table.entry(1, 0, &[name(7, 1, 0), name(7, 2, 0)]),
-        [Admission::New; 2]
+        [Admission::New, Admission::New]
     );
     assert_eq!(
         table.entry(2, 0, &[name(7, 1, 0)]),
@@ -125,7 +125,7 @@ fn nameless_writes_are_not_remembered() {
     let mut table = Table::default();
     assert_eq!(
         table.entry(1, 0, &[name(0, 1, 0), name(0, 1, 0)]),
-        [Admission::New; 2]
+        [Admission::New, Admission::New]
     );
     assert!(table.rows.is_empty());
     assert_eq!(table.sessions.floors().len(), 0);

@@ -121,6 +121,7 @@ fn state(range: u64, span: Span) -> RangeState {
         keys: 0,
         sessions: Sessions::default(),
         merge: Merge::No,
+        tokens: Default::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use holdfast_common::range::Descriptor;
 use holdfast_common::revision::Revision;
 
 use crate::sessions::Sessions;
+use crate::tokens::Tokens;
 
 /// Which replica of which range, on which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct RangeState {
     pub sessions: Sessions,
     /// Whether it is about to go into its left neighbour.
     pub merge: Merge,
+    /// Clients' names for recent writes.
+    pub tokens: Tokens,
 }
 
 /// How far a range has come in going into its left neighbour (`docs/split-merge.md`).
@@ -70,6 +73,7 @@ impl RangeState {
         if !descriptor.replicas.is_sorted_by(|a, b| a.id < b.id) {
             return Err("replicas are not ordered by id".into());
         }
+        self.tokens.validate(&descriptor.span)?;
         self.sessions.validate()
     }
 }

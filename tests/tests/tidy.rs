@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const CRATES: [&str; 7] = ["common", "placement", "store", "router", "cli", "bench", "tests"];
+const CRATES: [&str; 8] = [
+    "common",
+    "placement",
+    "store",
+    "router",
+    "client",
+    "cli",
+    "bench",
+    "tests",
+];
 
 /// Lines after which a file has more than one job.
 const MAX_LINES: usize = 500;

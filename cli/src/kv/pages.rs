@@ -35,7 +35,8 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    fn parameters(&self) -> String {
+    /// As parameters of a request, each behind a `&`.
+    pub(crate) fn parameters(&self) -> String {
         let bound = |name: &str, value: &Option<std::ffi::OsString>| {
             value
                 .as_ref()
@@ -50,6 +51,42 @@ impl Selection {
             reverse.into(),
         ]
         .concat()
+    }
+}
+
+/// The lines of an answer, each a JSON value.
+pub(crate) struct Lines {
+    body: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    /// Reads the lines of `response` as they come.
+    pub(crate) fn of(response: reqwest::Response) -> Self {
+        Self {
+            body: response.bytes_stream().boxed(),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The next line, or none when the stream has ended.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<Value>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                return Ok(Some(serde_json::from_slice(&line).map_err(anyhow::Error::from)?));
+            }
+            match self.body.next().await {
+                Some(chunk) => {
+                    let chunk = chunk.map_err(|error| {
+                        Failure::new(Exit::Unavailable, format!("the answer was cut short: {error}"))
+                    })?;
+                    self.buffer.extend_from_slice(&chunk);
+                }
+                None => return Ok(None),
+            }
+        }
     }
 }
 

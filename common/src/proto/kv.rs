@@ -85,6 +85,142 @@ pub enum Mutation {
     },
     /// Removes the record.
     Delete,
+    /// Changes several keys of one range at once; [`WriteRequest::key`] is one of them and [`WriteRequest::condition`] none.
+    Txn(Box<Txn>),
+}
+
+/// Several keys, read and written at one moment: `then` if every condition holds, else `otherwise`.
+///
+/// A key occurs at most once among the actions of a branch, so their order means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    /// What must hold for `then`.
+    pub conditions: Vec<(Key, Condition)>,
+    /// What is done if it does.
+    pub then: Vec<Action>,
+    /// What is done if it does not.
+    pub otherwise: Vec<Action>,
+}
+
+impl Txn {
+    /// Every key that it names, as often as it does.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let conditions = self.conditions.iter().map(|(key, _)| key);
+        conditions.chain(self.actions().map(|action| &action.key))
+    }
+
+    /// The actions of both branches.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.then.iter().chain(&self.otherwise)
+    }
+
+    /// One of the branches.
+    pub fn branch(&self, held: bool) -> &[Action] {
+        if held { &self.then } else { &self.otherwise }
+    }
+}
+
+/// What a transaction does with one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// The key.
+    pub key: Key,
+    /// What is done.
+    pub act: Act,
+}
+
+/// See [`Action`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Creates or replaces the record.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// As in [`Mutation::Put`].
+        ttl_ms: u64,
+    },
+    /// Removes the record, if there is one.
+    Delete,
+    /// Reads the record.
+    Get,
+}
+
+impl Act {
+    /// Whether it may change something.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Self::Get)
+    }
+}
+
+/// A client's name for a write, under which the range applies it at most once for a while, whoever sends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// The name: 1 to [`crate::limits::MAX_TOKEN_BYTES`] bytes. It belongs to the write's key: for another key it is another name.
+    pub token: Bytes,
+    /// How long it is remembered, milliseconds, by the range's revisions; at least 1.
+    pub window_ms: u64,
+}
+
+/// A [`WriteRequest`] with a client's name: the range answers a repetition with the first outcome, and refuses another write
+/// under the same name ([`Error::TokenReused`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnceRequest {
+    /// The write.
+    pub write: WriteRequest,
+    /// Its name.
+    pub once: Once,
+}
+
+/// The answer to a read that is to be explained: a [`GetRequest`] under another method.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedGet {
+    /// The answer.
+    pub answer: GetAnswer,
+    /// How the replica made sure that it may answer.
+    pub path: ReadPath,
+    /// The replica that answered.
+    pub replica: ReplicaId,
+    /// The index of the last entry that it had applied.
+    pub applied: u64,
+    /// From the arrival of the request until it might be answered, microseconds.
+    pub wait_us: u64,
+    /// For reading the record, microseconds.
+    pub read_us: u64,
+}
+
+/// How a replica makes sure that a read sees what it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadPath {
+    /// By the leader's lease.
+    Lease,
+    /// By asking a quorum.
+    ReadIndex,
+    /// Not at all: a stale read.
+    Stale,
+}
+
+/// A write that is to be explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainWriteRequest {
+    /// The write.
+    pub write: WriteRequest,
+    /// The client's name for it.
+    pub once: Option<Once>,
+}
+
+/// The answer to an [`ExplainWriteRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedWrite {
+    /// What became of it.
+    pub outcome: WriteOutcome,
+    /// The replica that proposed it.
+    pub replica: ReplicaId,
+    /// How many writes shared its log entry.
+    pub writes_in_entry: u32,
+    /// From its arrival to the proposal of its entry, microseconds.
+    pub queue_us: u64,
+    /// From there until the entry was in the log of a majority and applied at the leader, microseconds.
+    pub commit_us: u64,
 }
 
 /// One write of a session. `(session, sequence)` names it: however often it is sent, it is applied at most once.
@@ -111,7 +247,7 @@ pub struct WriteRequest {
 }
 
 /// What became of a write that was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteOutcome {
     /// The record did not exist and does now.
     Created(Revision),
@@ -123,6 +259,19 @@ pub enum WriteOutcome {
     WasAbsent,
     /// The condition did not hold and nothing changed; the revision of the record that is there, if one is.
     ConditionFailed(Option<Revision>),
+    /// The transaction was carried out.
+    Committed(Box<Committed>),
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Whether the conditions held, and so which branch was taken.
+    pub held: bool,
+    /// The revision of everything that it wrote. If it wrote nothing: one that no record that it saw exceeds.
+    pub revision: Revision,
+    /// What the branch's [`Act::Get`]s found, in their order.
+    pub reads: Vec<Option<Record>>,
 }
 
 /// Reads a page of rows in order.
@@ -219,4 +368,17 @@ pub enum Error {
     /// The request makes no sense to this store; a bug in the sender.
     #[error("invalid request: {0}")]
     Invalid(String),
+    /// The client's name for this write ([`Once`]) belongs to another write of the same key.
+    #[error("the idempotency key was used for another write")]
+    TokenReused,
+    /// The keys of the transaction do not lie in one range.
+    #[error("the keys of the transaction lie in several ranges")]
+    CrossRange,
+    /// What the transaction reads is larger than an answer may be.
+    #[error("what the transaction reads is larger than an answer may be")]
+    AnswerTooLarge,
+    /// The transaction was carried out before, and what it read then has changed since or can't be told to be the same. The one
+    /// error here beside [`Error::OutcomeUnknown`] after which something may have been applied.
+    #[error("the transaction was carried out, but what it read can't be told any more")]
+    ReadsLost,
 }

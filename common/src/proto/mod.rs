@@ -26,7 +26,13 @@ pub mod method {
     pub const KV_WRITE: u16 = 0x0102;
     /// [`super::kv::ScanRequest`] → `Result<ScanAnswer, kv::Error>`.
     pub const KV_SCAN: u16 = 0x0103;
-    /// Several [`super::kv::GetRequest`]s or writes of one batch may come later; 0x0104–0x010f are kept for them.
+    /// [`super::kv::OnceRequest`] → `Result<WriteOutcome, kv::Error>`.
+    pub const KV_WRITE_ONCE: u16 = 0x0104;
+    /// [`super::kv::GetRequest`] → `Result<ExplainedGet, kv::Error>`.
+    pub const KV_EXPLAIN_GET: u16 = 0x0105;
+    /// [`super::kv::ExplainWriteRequest`] → `Result<ExplainedWrite, kv::Error>`.
+    pub const KV_EXPLAIN_WRITE: u16 = 0x0106;
+    /// 0x0107–0x010f are kept for further data operations.
     pub const KV_LAST: u16 = 0x010f;
 
     /// Raft messages between replicas: see [`super::raft`].

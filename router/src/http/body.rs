@@ -138,7 +138,7 @@ async fn next_frame(body: &mut Incoming, idle: Duration, deadline: Instant) -> R
 }
 
 fn too_large(limit: usize) -> Problem {
-    Problem::new(Code::ValueTooLarge, format!("a value has at most {limit} bytes"))
+    Problem::new(Code::ValueTooLarge, format!("the body has at most {limit} bytes"))
 }
 
 /// A body of several pieces on its way.

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use holdfast_common::clock::{self, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
@@ -25,6 +26,9 @@ pub(crate) struct Patience {
     /// Longest time that what a refused client still sends is read and thrown away.
     pub linger: Duration,
 }
+
+/// How the preface of HTTP/2 begins, and no request of HTTP/1: no method begins so.
+const PREFACE_START: &[u8; 4] = b"PRI ";
 
 /// Most bytes of a refused request that are thrown away before the connection is cut.
 const LINGER_BYTES: usize = 64 << 20;
@@ -64,6 +68,10 @@ pub(crate) struct Guarded {
     last_progress: Instant,
     /// When the first byte of a request came whose headers have not, and how many requests had begun before it.
     head_since: Option<(Instant, u64)>,
+    /// First bytes that were read to tell the protocol, and are to be read again.
+    replay: Bytes,
+    /// Of a connection with requests side by side: how many had begun when it last made progress.
+    http2: Option<u64>,
     lingering: Option<Lingering>,
 }
 
@@ -84,14 +92,43 @@ impl Guarded {
             last_progress: now,
             // A fresh connection owes its first request.
             head_since: Some((now, 0)),
+            replay: Bytes::new(),
+            http2: None,
             lingering: None,
         }
     }
 
+    /// Whether the client of this fresh connection speaks HTTP/2 without having asked: as soon as its first bytes tell.
+    ///
+    /// # Errors
+    /// The client sent nothing in time, or the socket failed.
+    pub(crate) async fn speaks_http2(&mut self) -> io::Result<bool> {
+        let mut seen = [0; PREFACE_START.len()];
+        let mut len = 0;
+        while len < seen.len() && seen[..len] == PREFACE_START[..len] {
+            match self.read(&mut seen[len..]).await? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        self.replay = Bytes::copy_from_slice(&seen[..len]);
+        let http2 = seen[..len] == *PREFACE_START;
+        self.http2 = http2.then_some(0);
+        Ok(http2)
+    }
+
     fn progressed(&mut self, read: bool) {
-        self.last_progress = clock::now();
         let begun = self.activity.begun.load(Ordering::Relaxed);
         let between_requests = begun == self.activity.answered.load(Ordering::Relaxed);
+        if let Some(before) = self.http2 {
+            // Frames that belong to no request keep nothing alive.
+            if begun != before || !between_requests {
+                (self.http2, self.head_since) = (Some(begun), None);
+                self.last_progress = clock::now();
+            }
+            return;
+        }
+        self.last_progress = clock::now();
         match self.head_since {
             Some((_, before)) if before == begun => {}
             _ => self.head_since = (read && between_requests).then_some((self.last_progress, begun)),
@@ -148,6 +185,11 @@ impl AsyncRead for Guarded {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.replay.is_empty() {
+            let len = self.replay.len().min(buffer.remaining());
+            buffer.put_slice(&self.replay.split_to(len));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         match Pin::new(&mut self.socket).poll_read(context, buffer) {
             Poll::Ready(done) => {

@@ -19,7 +19,7 @@ pub(super) fn write_row(out: &mut Vec<u8>, row: &Row, keys_only: bool) {
 }
 
 /// Appends `"name":"…"` where the bytes are UTF-8, else `"name_base64":"…"`.
-fn write_member(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+pub(super) fn write_member(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());
     match str::from_utf8(bytes) {

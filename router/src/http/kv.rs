@@ -5,28 +5,33 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_common::clock;
 use holdfast_common::key::{self, Key};
-use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Record, WriteOutcome};
+use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Once, Record, WriteOutcome};
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
+use serde_json::{Map, Value};
 
 use super::Exchange;
 use super::body::{Body, Received, SMALL_BYTES};
 use super::etag;
+use super::explain;
+use super::idempotency::IDEMPOTENCY_KEY;
 use super::percent::{self, Plus};
 use super::problem::{Code, Problem};
 use super::query::Query;
+use crate::explain::{ExplainGet, ExplainWrite};
 use crate::metrics::Op;
-use crate::point::{Get, Write};
+use crate::point::{Freshness, Get, Write};
 
-const ALLOW: &str = "GET, HEAD, PUT, DELETE";
+pub(super) const ALLOW: &str = "GET, HEAD, PUT, DELETE";
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// How far a stale answer may lag behind, milliseconds.
-const STALENESS: HeaderName = HeaderName::from_static("holdfast-staleness-ms");
+/// How far a stale answer may lag behind, milliseconds; under its two names.
+const STALENESS: [HeaderName; 2] = [
+    HeaderName::from_static("x-staleness-ms"),
+    HeaderName::from_static("holdfast-staleness-ms"),
+];
 
 /// Longest time to live: a hundred years.
-const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
+pub(super) const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// Answers a request for the key that begins at `key_at` in the path.
 pub(super) async fn answer(
@@ -44,10 +49,19 @@ pub(super) async fn answer(
 async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let query = Query::parse(head.uri.query(), &["consistency", "timeout_ms"])?;
-    let (consistency, timeout) = (query.consistency()?, query.timeout()?);
+    let query = Query::parse(
+        head.uri.query(),
+        &["consistency", "max_staleness", "timeout_ms", "explain"],
+    )?;
+    let (freshness, timeout) = (query.freshness()?, query.timeout()?);
     etag::check_read(&head.headers)?;
-    let (record, staleness_ms) = read(exchange, key, consistency, timeout).await?;
+    let is_explained = query.flag("explain")?;
+    let (record, staleness_ms, story) = if is_explained {
+        read_explained(exchange, key, freshness, timeout).await?
+    } else {
+        let (record, staleness_ms) = read(exchange, key, freshness, timeout).await?;
+        (record, staleness_ms, Map::new())
+    };
     let known = etag::is_known(&head.headers, record.revision)?;
     let mut response = if known {
         empty(StatusCode::NOT_MODIFIED)
@@ -59,10 +73,11 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
         response
     };
     response.headers_mut().insert(ETAG, etag::header(record.revision));
-    if consistency == Consistency::Stale {
-        response
-            .headers_mut()
-            .insert(STALENESS, HeaderValue::from(staleness_ms));
+    if freshness.consistency == Consistency::Stale {
+        tell_staleness(&mut response, staleness_ms);
+    }
+    if is_explained {
+        explain::tell(&mut response, story);
     }
     Ok(response)
 }
@@ -70,38 +85,94 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
 async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms"])?;
+    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms", "explain"])?;
     let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
     let timeout = query.timeout()?;
-    refuse_idempotency_key(&head.headers)?;
+    let (once, is_explained) = (exchange.once()?, query.flag("explain")?);
     let condition = etag::put_condition(&head.headers)?;
     let Received { bytes: value, room } = exchange.read_body(Op::Put).await?;
-    let outcome = write(exchange, key, condition, Mutation::Put { value, ttl_ms }, timeout).await;
+    let mutation = Mutation::Put { value, ttl_ms };
+    let write = Write::new(&exchange.front.sender, key, condition, mutation).under(once);
+    let answer = answer_write(exchange, write, is_explained, timeout).await;
     drop(room);
-    written(outcome?)
+    answer
 }
 
 async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
-    let timeout = Query::parse(head.uri.query(), &["timeout_ms"])?.timeout()?;
-    refuse_idempotency_key(&head.headers)?;
+    let query = Query::parse(head.uri.query(), &["timeout_ms", "explain"])?;
+    let (timeout, is_explained) = (query.timeout()?, query.flag("explain")?);
+    let once = exchange.once()?;
     let condition = etag::delete_condition(&head.headers)?;
-    written(write(exchange, key, condition, Mutation::Delete, timeout).await?)
+    let write = Write::new(&exchange.front.sender, key, condition, Mutation::Delete).under(once);
+    answer_write(exchange, write, is_explained, timeout).await
+}
+
+/// Makes a write and answers with its outcome. Its time begins now that all of it has arrived.
+async fn answer_write(
+    exchange: &Exchange<'_>,
+    mut write: Write<'_>,
+    is_explained: bool,
+    timeout: Duration,
+) -> Result<Response<Body>, Problem> {
+    let sender = &exchange.front.sender;
+    let deadline = clock::now() + timeout;
+    if !is_explained {
+        return written(sender.send(&mut write, deadline).await?);
+    }
+    let mut write = ExplainWrite::new(write);
+    let explained = sender.send(&mut write, deadline).await?;
+    let story = explain::write(exchange, &write.trail, &explained);
+    let mut response = written(explained.outcome)?;
+    explain::tell(&mut response, story);
+    Ok(response)
+}
+
+/// As [`read`], with how it was done.
+async fn read_explained(
+    exchange: &Exchange<'_>,
+    key: Key,
+    freshness: Freshness,
+    timeout: Duration,
+) -> Result<(Record, u64, Map<String, Value>), Problem> {
+    let sender = &exchange.front.sender;
+    let mut get = ExplainGet::new(Get::new(sender, key, freshness.consistency));
+    let explained = sender.send(&mut get, exchange.started + timeout).await?;
+    let story = explain::read(exchange, &get.trail, &explained);
+    let GetAnswer { record, staleness_ms } = explained.answer;
+    let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
+    Ok((record, staleness_ms, story))
 }
 
 /// Reads a key that has to exist; with how stale the answer may be, milliseconds.
 pub(super) async fn read(
     exchange: &Exchange<'_>,
     key: Key,
-    consistency: Consistency,
+    freshness: Freshness,
     timeout: Duration,
 ) -> Result<(Record, u64), Problem> {
     let sender = &exchange.front.sender;
-    let mut read = Get::new(sender, key, consistency);
-    let GetAnswer { record, staleness_ms } = sender.send(&mut read, exchange.started + timeout).await?;
+    let deadline = exchange.started + timeout;
+    let mut read = Get::new(sender, key.clone(), freshness.consistency);
+    let mut answer = sender.send(&mut read, deadline).await?;
+    if freshness.is_exceeded_by(answer.staleness_ms) {
+        answer = sender
+            .send(&mut Get::new(sender, key, Consistency::Linearizable), deadline)
+            .await?;
+    }
+    let GetAnswer { record, staleness_ms } = answer;
     let record = record.ok_or_else(|| Problem::new(Code::NotFound, "the key does not exist"))?;
     Ok((record, staleness_ms))
+}
+
+/// Tells how far an answer may lag behind.
+pub(super) fn tell_staleness(response: &mut Response<Body>, staleness_ms: u64) {
+    for name in STALENESS {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from(staleness_ms));
+    }
 }
 
 /// Makes a write. Its time begins now that all of it has arrived.
@@ -110,10 +181,11 @@ pub(super) async fn write(
     key: Key,
     condition: Condition,
     mutation: Mutation,
+    once: Option<Once>,
     timeout: Duration,
 ) -> Result<WriteOutcome, Problem> {
     let sender = &exchange.front.sender;
-    let mut write = Write::new(sender, key, condition, mutation);
+    let mut write = Write::new(sender, key, condition, mutation).under(once);
     Ok(sender.send(&mut write, clock::now() + timeout).await?)
 }
 
@@ -123,6 +195,8 @@ fn written(outcome: WriteOutcome) -> Result<Response<Body>, Problem> {
         WriteOutcome::Replaced(revision) => (StatusCode::NO_CONTENT, Some(revision)),
         WriteOutcome::Deleted(_) | WriteOutcome::WasAbsent => (StatusCode::NO_CONTENT, None),
         WriteOutcome::ConditionFailed(present) => return Err(Problem::precondition_failed(present)),
+        // Only a transaction has this outcome; the sender saw to it.
+        WriteOutcome::Committed(committed) => (StatusCode::NO_CONTENT, Some(committed.revision)),
     };
     let mut response = empty(status);
     if let Some(revision) = revision {
@@ -166,12 +240,12 @@ pub(super) fn key_from(bytes: Bytes) -> Result<Key, Problem> {
     })
 }
 
-/// A client that sends an `Idempotency-Key` relies on it: better no write than one that may be repeated.
+/// A client that sends an `Idempotency-Key` relies on it: better refused than ignored where it can't be honoured.
 pub(super) fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::new(
             Code::NotImplemented,
-            "Idempotency-Key is not supported yet; nothing was applied",
+            "Idempotency-Key is not supported here; nothing was applied",
         ));
     }
     Ok(())

@@ -2,7 +2,10 @@
 //! mistaken for the middle. Pure.
 
 use holdfast_common::proto::kv::Row;
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
+use super::body::Body;
 use super::json;
 
 /// The media type of [`Shape::Lines`].
@@ -38,11 +41,20 @@ impl Listing {
     }
 
     /// What it is to be called.
-    pub(super) fn media_type(&self) -> &'static str {
+    fn media_type(&self) -> &'static str {
         match self.shape {
             Shape::Object => "application/json",
             Shape::Lines => NDJSON,
         }
+    }
+
+    /// An answer of this type.
+    pub(super) fn response(&self, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type()));
+        response
     }
 
     /// Appends rows.

@@ -4,28 +4,37 @@
 //! [`Problem`], into a response. One file a resource: [`kv`], [`scan`], [`health`]; and [`seed`],
 //! the routes of the systems that this one grew out of.
 
+mod batch;
 mod body;
 mod budget;
 mod etag;
+mod explain;
 mod guarded;
+mod gzip;
 mod health;
+mod idempotency;
 mod json;
 mod kv;
 pub(crate) mod listener;
 mod listing;
+mod openapi;
+mod operations;
 mod percent;
 mod problem;
 mod query;
 mod request_id;
 mod scan;
 mod seed;
+mod tally;
+mod txn;
 
 use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
-use http::header::{CONNECTION, EXPECT, HeaderValue};
+use holdfast_common::proto::kv::Once;
+use http::header::{ALLOW, CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +60,8 @@ pub(crate) struct Bounds {
     pub body_bytes: usize,
     /// Most scans at a time.
     pub scans: usize,
+    /// How long clients' names for writes are remembered, milliseconds.
+    pub idempotency_window_ms: u64,
 }
 
 /// What all requests share.
@@ -63,6 +74,7 @@ pub(crate) struct Front {
     read_limits: ReadLimits,
     budget: Budget,
     scans: Arc<Semaphore>,
+    idempotency_window_ms: u64,
     shutdown: CancellationToken,
 }
 
@@ -87,29 +99,72 @@ enum RequestBody {
 enum Resource {
     /// One key; the offset in the path at which it begins, still encoded.
     Key(usize),
+    /// How a key is read; the offset in the path at which the key begins.
+    Explain(usize),
     /// All keys.
     Keys,
+    Batch,
+    Txn,
+    /// What a later version serves.
+    Watch,
     Health,
     Ready,
     Metrics,
+    OpenApi,
     /// A route of the systems before.
     Seed(seed::Route),
     Nothing,
 }
 
 const KEY_PREFIX: &str = "/v1/kv/";
+const EXPLAIN_PREFIX: &str = "/v1/explain/";
 
 impl Resource {
     fn at(path: &str) -> Self {
         match path {
             "/v1/kv" => Self::Keys,
+            "/v1/batch" => Self::Batch,
+            "/v1/txn" => Self::Txn,
+            "/v1/watch" => Self::Watch,
             "/health" => Self::Health,
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
+            "/openapi.json" => Self::OpenApi,
             path if path.starts_with(KEY_PREFIX) => Self::Key(KEY_PREFIX.len()),
+            path if path.starts_with(EXPLAIN_PREFIX) => Self::Explain(EXPLAIN_PREFIX.len()),
             path => seed::Route::at(path).map_or(Self::Nothing, Self::Seed),
         }
     }
+
+    /// The methods that it takes.
+    fn allow(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Key(_) => kv::ALLOW,
+            Self::Explain(_) => explain::ALLOW,
+            Self::Keys => scan::ALLOW,
+            Self::Batch | Self::Txn => "POST",
+            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi => "GET, HEAD",
+            Self::Watch => "GET",
+            Self::Seed(route) => route.allow(),
+            Self::Nothing => return None,
+        })
+    }
+
+    fn options(&self) -> Result<Response<Body>, Problem> {
+        let allow = self.allow().ok_or_else(unknown_path)?;
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        // Names of methods make a valid header.
+        let allow = HeaderValue::from_str(&format!("{allow}, OPTIONS"));
+        response
+            .headers_mut()
+            .extend(allow.ok().map(|allow| (ALLOW, allow)));
+        Ok(response)
+    }
+}
+
+fn unknown_path() -> Problem {
+    Problem::new(Code::UnknownPath, "nothing is served at this path")
 }
 
 impl Front {
@@ -131,6 +186,7 @@ impl Front {
             read_limits: bounds.read,
             budget: Budget::new(bounds.body_bytes),
             scans: Arc::new(Semaphore::new(bounds.scans)),
+            idempotency_window_ms: bounds.idempotency_window_ms,
             shutdown,
         }
     }
@@ -160,13 +216,15 @@ impl Front {
             id,
             started: clock::now(),
         };
+        let version = exchange.head.version;
         let (op, answer) = exchange.dispatch().await;
         exchange.drop_small_body().await;
         let Exchange {
             body, id, started, ..
         } = exchange;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
-        let cut_short = !matches!(body, RequestBody::Read);
+        // Of requests side by side one can end early without the others.
+        let cut_short = !matches!(body, RequestBody::Read) && version < Version::HTTP_2;
         if cut_short {
             response
                 .headers_mut()
@@ -184,18 +242,35 @@ impl Front {
 
 impl Exchange<'_> {
     async fn dispatch(&mut self) -> (Op, Result<Response<Body>, Problem>) {
-        match Resource::at(self.head.uri.path()) {
+        let resource = Resource::at(self.head.uri.path());
+        if self.head.method == Method::OPTIONS {
+            return (Op::Other, resource.options());
+        }
+        match resource {
             Resource::Key(at) => kv::answer(self, at).await,
+            Resource::Explain(at) => (Op::Get, explain::answer(self, at).await),
             Resource::Keys => (Op::Scan, scan::answer(self).await),
+            Resource::Batch => (Op::Batch, batch::answer(self).await),
+            Resource::Txn => (Op::Txn, txn::answer(self).await),
+            Resource::Watch => (
+                Op::Other,
+                Err(Problem::new(
+                    Code::NotImplemented,
+                    "watching keys is not implemented yet",
+                )),
+            ),
             Resource::Health => (Op::Other, health::health(self)),
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
+            Resource::OpenApi => (Op::Other, openapi::answer(self)),
             Resource::Seed(route) => seed::answer(self, route).await,
-            Resource::Nothing => (
-                Op::Other,
-                Err(Problem::new(Code::UnknownPath, "nothing is served at this path")),
-            ),
+            Resource::Nothing => (Op::Other, Err(unknown_path())),
         }
+    }
+
+    /// The client's name for its write.
+    fn once(&self) -> Result<Option<Once>, Problem> {
+        idempotency::name(&self.head.headers, self.front.idempotency_window_ms)
     }
 
     /// Reads and drops a small body that the answer did not depend on, so that the connection can go on. A large one is
@@ -215,12 +290,17 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads the request's body, within its bounds.
+    /// Reads the request's body, at most as large as a value.
     async fn read_body(&mut self, op: Op) -> Result<Received, Problem> {
+        self.read_body_within(op, self.front.read_limits).await
+    }
+
+    /// Reads the request's body, within these bounds.
+    async fn read_body_within(&mut self, op: Op, limits: ReadLimits) -> Result<Received, Problem> {
         match &mut self.body {
             RequestBody::Read | RequestBody::Failed => Ok(Received::nothing()),
             RequestBody::Unread(body) => {
-                let received = body::read(body, self.front.read_limits, &self.front.budget).await;
+                let received = body::read(body, limits, &self.front.budget).await;
                 self.body = if received.is_ok() {
                     RequestBody::Read
                 } else {

@@ -54,12 +54,17 @@ pub(crate) enum Code {
     OutcomeUnknown,
     /// Not applied: the disks are nearly full.
     DiskFull,
+    /// Not applied: the Idempotency-Key belongs to another write of the key.
+    IdempotencyKeyReused,
+    /// Not applied: the keys of a transaction lie in several ranges.
+    CrossRangeTransaction,
+    /// What is read is more than one answer holds; nothing was applied.
+    AnswerTooLarge,
 }
 
 impl Code {
     /// Every code.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::InvalidKey,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -77,6 +82,9 @@ impl Code {
         Self::Unavailable,
         Self::OutcomeUnknown,
         Self::DiskFull,
+        Self::IdempotencyKeyReused,
+        Self::CrossRangeTransaction,
+        Self::AnswerTooLarge,
     ];
 
     /// Status, name, title, and whether the same request may succeed later: the one place where they are decided.
@@ -104,7 +112,30 @@ impl Code {
                 false,
             ),
             Self::DiskFull => (507, "disk_full", "The disks are nearly full", true),
+            Self::IdempotencyKeyReused => (
+                422,
+                "idempotency_key_reused",
+                "The Idempotency-Key was used for another write",
+                false,
+            ),
+            Self::CrossRangeTransaction => (
+                501,
+                "cross_range_transaction",
+                "The keys lie in several ranges; nothing was applied",
+                false,
+            ),
+            Self::AnswerTooLarge => (413, "answer_too_large", "The answer would be too large", false),
         }
+    }
+
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        self.describe().1
+    }
+
+    /// What it means in general.
+    pub(crate) fn title(self) -> &'static str {
+        self.describe().2
     }
 
     /// The HTTP status.
@@ -126,6 +157,9 @@ impl From<retry::Code> for Code {
             retry::Code::Overloaded => Self::Overloaded,
             retry::Code::DiskFull => Self::DiskFull,
             retry::Code::Internal => Self::Internal,
+            retry::Code::TokenReused => Self::IdempotencyKeyReused,
+            retry::Code::CrossRange => Self::CrossRangeTransaction,
+            retry::Code::AnswerTooLarge => Self::AnswerTooLarge,
         }
     }
 }

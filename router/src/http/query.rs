@@ -12,6 +12,10 @@ use holdfast_common::proto::kv::Consistency;
 
 use super::percent::{self, Plus};
 use super::problem::{Code, Problem};
+use crate::point::Freshness;
+
+/// Largest bound on staleness that a reader may state: a day.
+const MAX_STALENESS_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The parameters of a request.
 #[derive(Debug, Default)]
@@ -81,8 +85,23 @@ impl<'a> Query<'a> {
         })
     }
 
-    /// What a read must see: linearizable unless the client settles for less.
-    pub(crate) fn consistency(&self) -> Result<Consistency, Problem> {
+    /// What a read must see: linearizable unless the client settles for less, and says how much less.
+    pub(crate) fn freshness(&self) -> Result<Freshness, Problem> {
+        let max_staleness_ms = self.number("max_staleness", 0..=MAX_STALENESS_MS)?;
+        let consistency = match (self.consistency()?, max_staleness_ms) {
+            (Consistency::Linearizable, Some(_)) if self.value("consistency").is_some() => {
+                return Err(invalid("max_staleness goes with consistency=stale"));
+            }
+            (_, Some(_)) => Consistency::Stale,
+            (consistency, None) => consistency,
+        };
+        Ok(Freshness {
+            consistency,
+            max_staleness_ms,
+        })
+    }
+
+    fn consistency(&self) -> Result<Consistency, Problem> {
         match self.value("consistency") {
             None | Some(b"linearizable") => Ok(Consistency::Linearizable),
             Some(b"stale") => Ok(Consistency::Stale),
@@ -141,6 +160,32 @@ mod tests {
         assert_eq!(query.bytes("start"), None);
         assert_eq!(query.consistency(), Ok(Consistency::Linearizable));
         assert_eq!(query.timeout(), Ok(DEFAULT_DEADLINE));
+    }
+
+    #[test]
+    fn how_stale_an_answer_may_be_is_for_the_reader_to_say() {
+        const KNOWN: [&str; 2] = ["consistency", "max_staleness"];
+        let freshness = |raw| Query::parse(Some(raw), &KNOWN).expect("a query").freshness();
+        assert_eq!(freshness(""), Ok(Freshness::LINEARIZABLE));
+        for (raw, max_staleness_ms) in [
+            ("consistency=stale", None),
+            ("max_staleness=0", Some(0)),
+            ("consistency=stale&max_staleness=1500", Some(1_500)),
+        ] {
+            let consistency = Consistency::Stale;
+            let expected = Freshness {
+                consistency,
+                max_staleness_ms,
+            };
+            assert_eq!(freshness(raw), Ok(expected), "{raw}");
+        }
+        for bad in [
+            "consistency=linearizable&max_staleness=1",
+            "max_staleness=-1",
+            "max_staleness=5s",
+        ] {
+            assert!(freshness(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ use http::header::{HeaderName, HeaderValue};
 /// The header.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Where a request belongs in a trace (W3C Trace Context): `00-<trace id>-<parent id>-<flags>`.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Longest name that is taken from a client, bytes.
 const MAX_BYTES: usize = 128;
 
@@ -55,7 +58,10 @@ impl RequestIds {
     pub(crate) fn name(&self, headers: &HeaderMap) -> RequestId {
         match headers.get(X_REQUEST_ID) {
             Some(given) if is_sane(given.as_bytes()) => RequestId(given.clone()),
-            _ => self.fresh(),
+            _ => headers
+                .get(TRACEPARENT)
+                .and_then(|given| of_trace(given.as_bytes()))
+                .unwrap_or_else(|| self.fresh()),
         }
     }
 
@@ -65,6 +71,29 @@ impl RequestIds {
         // Hexadecimal digits make a valid header.
         RequestId(HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("0")))
     }
+}
+
+/// The name of a request that belongs to a trace: `<trace id>-<parent id>`, so that it is found by either.
+fn of_trace(given: &[u8]) -> Option<RequestId> {
+    let fields: Vec<&[u8]> = given.split(|byte| *byte == b'-').collect();
+    let [version, trace, parent, flags, ..] = fields[..] else {
+        return None;
+    };
+    let hexadecimal = |field: &[u8], length| {
+        field.len() == length && field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_some = |field: &[u8]| field.iter().any(|byte| *byte != b'0');
+    let valid = hexadecimal(version, 2)
+        && version != b"ff"
+        && (version != b"00" || fields.len() == 4)
+        && hexadecimal(trace, 32)
+        && hexadecimal(parent, 16)
+        && hexadecimal(flags, 2)
+        && is_some(trace)
+        && is_some(parent);
+    let name = [trace, b"-", parent].concat();
+    let name = valid.then(|| HeaderValue::from_maybe_shared(Bytes::from(name)));
+    name?.ok().map(RequestId)
 }
 
 /// Neither empty nor long, and nothing that could break a log line.
@@ -98,6 +127,34 @@ mod tests {
             &[b'a'; MAX_BYTES + 1],
         ] {
             assert_ne!(name(odd).0.as_bytes(), odd);
+        }
+    }
+
+    #[test]
+    fn a_request_of_a_trace_is_named_by_it() {
+        let name = |given: &'static str| {
+            let headers = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static(given))]);
+            RequestIds::new().name(&headers).as_str().to_owned()
+        };
+        let named = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+        assert_eq!(
+            name("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            named
+        );
+        assert_eq!(
+            name("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"),
+            named
+        );
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_ne!(name(bad), named, "{bad}");
         }
     }
 

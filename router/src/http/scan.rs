@@ -10,15 +10,18 @@ use holdfast_common::clock;
 use holdfast_common::key::Span;
 use holdfast_common::limits::{DEFAULT_SCAN_LIMIT, MAX_KEY_BYTES, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
 use holdfast_common::proto::kv::Row;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_ENCODING, HeaderValue, VARY};
 use http::{HeaderMap, Method, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
+use super::gzip::{self, Gzip};
+use super::kv;
 use super::listing::{Listing, NDJSON, Shape};
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use super::request_id::RequestId;
+use super::tally::{Tally, Task};
 use super::{Exchange, Front};
 use crate::cursor::Cursor;
 use crate::metrics::{Op, Rejection};
@@ -27,28 +30,44 @@ use crate::scan::{Plan, Walk};
 /// Bytes of rows after which a JSON answer is cut, with a cursor to go on from.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-const PARAMETERS: [&str; 9] = [
+/// The methods of `/v1/kv`.
+pub(super) const ALLOW: &str = "GET, HEAD, DELETE";
+
+const PARAMETERS: [&str; 11] = [
     "prefix",
     "start",
     "end",
     "limit",
     "reverse",
     "keys_only",
+    "count",
     "cursor",
     "consistency",
+    "max_staleness",
     "timeout_ms",
 ];
 
 /// Answers a scan.
 pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
-    if head.method != Method::GET {
-        return Err(Problem::method_not_allowed("GET"));
+    match head.method {
+        Method::GET | Method::HEAD => {}
+        Method::DELETE => return delete(exchange).await,
+        _ => return Err(Problem::method_not_allowed(ALLOW)),
     }
     let lines = wants_lines(&head.headers);
     let query = Query::parse(head.uri.query(), &PARAMETERS)?;
     let default_limit = if lines { MAX_SCAN_LIMIT } else { DEFAULT_SCAN_LIMIT };
+    let count = query.flag("count")?;
+    let default_limit = if count { usize::MAX } else { default_limit };
     let (plan, timeout) = (plan(&query, default_limit)?, query.timeout()?);
+    if head.method == Method::HEAD {
+        // Without a body there is nothing to read for.
+        return Ok(Listing::new(shape(lines), false).response(Body::Empty));
+    }
+    if count {
+        return tally(exchange, Task::Count, plan, timeout, lines).await;
+    }
     if lines {
         Scan::begin(exchange, plan, Shape::Lines, timeout)?
             .streamed()
@@ -58,6 +77,43 @@ pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Pr
             .bounded()
             .await
     }
+}
+
+/// Removes the keys of a span. It takes an explicit one: a mistyped request must not remove everything.
+async fn delete(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
+    const PARAMETERS: [&str; 6] = ["prefix", "start", "end", "limit", "cursor", "timeout_ms"];
+    kv::refuse_idempotency_key(&exchange.head.headers)?;
+    let query = Query::parse(exchange.head.uri.query(), &PARAMETERS)?;
+    if !["prefix", "start", "end", "cursor"]
+        .iter()
+        .any(|name| query.bytes(name).is_some())
+    {
+        return Err(invalid(
+            "say which keys: prefix, or start and end (an empty prefix is all of them)",
+        ));
+    }
+    let (plan, timeout) = (plan(&query, usize::MAX)?, query.timeout()?);
+    let lines = wants_lines(&exchange.head.headers);
+    tally(exchange, Task::Delete, plan, timeout, lines).await
+}
+
+async fn tally(
+    exchange: &Exchange<'_>,
+    task: Task,
+    plan: Plan,
+    timeout: Duration,
+    lines: bool,
+) -> Result<Response<Body>, Problem> {
+    let tally = Tally::begin(exchange, task, plan, timeout)?;
+    if lines {
+        tally.streamed().await
+    } else {
+        tally.bounded().await
+    }
+}
+
+fn shape(lines: bool) -> Shape {
+    if lines { Shape::Lines } else { Shape::Object }
 }
 
 /// Whether the client asks for NDJSON.
@@ -79,12 +135,12 @@ fn plan(query: &Query<'_>, default_limit: usize) -> Result<Plan, Problem> {
     let limit = query
         .number("limit", 1..=MAX_SCAN_LIMIT)?
         .unwrap_or(default_limit);
-    let consistency = query.consistency()?;
+    let freshness = query.freshness()?;
     let asked = Plan {
         span,
         reverse,
         keys_only,
-        consistency,
+        freshness,
         limit,
     };
     let Some(cursor) = query.bytes("cursor") else {
@@ -101,7 +157,7 @@ fn plan(query: &Query<'_>, default_limit: usize) -> Result<Plan, Problem> {
         span: Some(cursor.rest),
         reverse: cursor.reverse,
         keys_only,
-        consistency,
+        freshness,
         limit,
     })
 }
@@ -136,6 +192,7 @@ pub(super) struct Scan {
     /// For each page.
     timeout: Duration,
     id: RequestId,
+    gzip: Option<Gzip>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -160,6 +217,7 @@ impl Scan {
             listing,
             timeout,
             id,
+            gzip: gzip::is_wanted(&exchange.head.headers).then(Gzip::new),
             _permit: permit,
         })
     }
@@ -181,7 +239,9 @@ impl Scan {
             &mut out,
             self.walk.cursor().map(|cursor| cursor.encode()).as_deref(),
         );
-        Ok(self.response(Body::held(out.into(), room)))
+        let is_packed = self.gzip.is_some();
+        let (_, out) = gzip::pack(self.gzip.take(), out.into(), true).await;
+        Ok(self.response(Body::held(out, room), is_packed))
     }
 
     /// Answers with a stream. The first page is read before the answer begins, so that a scan that fails at once fails with
@@ -189,7 +249,7 @@ impl Scan {
     pub(super) async fn streamed(mut self) -> Result<Response<Body>, Problem> {
         let first = self.next_page(MAX_SCAN_PAGE_BYTES).await?;
         let ready = self.piece(Ok(first));
-        let response = self.response(Body::Empty);
+        let response = self.response(Body::Empty, self.gzip.is_some());
         let pieces = stream::unfold((Some(self), Some(ready)), |(scan, ready)| async move {
             let mut scan = scan?;
             let Piece { bytes, is_last } = match ready {
@@ -199,6 +259,8 @@ impl Scan {
                     scan.piece(page)
                 }
             };
+            let (gzip, bytes) = gzip::pack(scan.gzip.take(), bytes, is_last).await;
+            scan.gzip = gzip;
             scan.front.metrics.response_bytes(Op::Scan, bytes.len());
             Some((bytes, ((!is_last).then_some(scan), None)))
         });
@@ -235,11 +297,16 @@ impl Scan {
         }
     }
 
-    fn response(&self, body: Body) -> Response<Body> {
-        let mut response = Response::new(body);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(self.listing.media_type()));
+    fn response(&self, body: Body, is_packed: bool) -> Response<Body> {
+        let mut response = self.listing.response(body);
+        let headers = response.headers_mut();
+        headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+        if is_packed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Some(staleness_ms) = self.walk.staleness_ms() {
+            kv::tell_staleness(&mut response, staleness_ms);
+        }
         response
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use holdfast_common::key::Key;
 use holdfast_common::limits::DEFAULT_DEADLINE;
-use holdfast_common::proto::kv::{Condition, Consistency, Mutation, Record, Row, WriteOutcome};
+use holdfast_common::proto::kv::{Condition, Mutation, Record, Row, WriteOutcome};
 use holdfast_common::revision::Revision;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
@@ -20,6 +20,7 @@ use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use super::scan::Scan;
 use crate::metrics::Op;
+use crate::point::Freshness;
 use crate::scan::Plan;
 
 /// One of the routes.
@@ -53,7 +54,7 @@ impl Route {
         })
     }
 
-    fn allow(self) -> &'static str {
+    pub(super) fn allow(self) -> &'static str {
         match self {
             Self::Key(_) => "GET, PUT, DELETE",
             Self::Set | Self::Delete => "POST",
@@ -104,7 +105,7 @@ pub(super) async fn answer(
 async fn get_pair(exchange: &Exchange<'_>, at: usize) -> Result<Response<Body>, Problem> {
     Query::parse(exchange.head.uri.query(), &[])?;
     let key = kv::key_of(&exchange.head.uri.path()[at..])?;
-    let (record, _) = kv::read(exchange, key.clone(), Consistency::Linearizable, DEFAULT_DEADLINE).await?;
+    let (record, _) = kv::read(exchange, key.clone(), Freshness::LINEARIZABLE, DEFAULT_DEADLINE).await?;
     Ok(pair(key, record))
 }
 
@@ -123,7 +124,7 @@ async fn set(exchange: &mut Exchange<'_>) -> Result<Response<Body>, Problem> {
 async fn get_value(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
     let key = Query::parse(exchange.head.uri.query(), &["key"])?.bytes("key");
     let key = kv::key_from(key.ok_or_else(|| invalid("which key? /get?key=…"))?)?;
-    let (record, _) = kv::read(exchange, key, Consistency::Linearizable, DEFAULT_DEADLINE).await?;
+    let (record, _) = kv::read(exchange, key, Freshness::LINEARIZABLE, DEFAULT_DEADLINE).await?;
     Ok(typed(
         kv::value_body(exchange, record.value)?,
         "text/plain; charset=utf-8",
@@ -147,7 +148,7 @@ async fn all(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> {
         span: Some(holdfast_common::key::Span::everything()),
         reverse: false,
         keys_only: false,
-        consistency: Consistency::Linearizable,
+        freshness: Freshness::LINEARIZABLE,
         limit: usize::MAX,
     };
     Scan::begin(exchange, plan, Shape::Object, DEFAULT_DEADLINE)?
@@ -184,8 +185,16 @@ async fn put(exchange: &Exchange<'_>, key: Key, value: String) -> Result<Respons
         value: value.clone(),
         ttl_ms: 0,
     };
-    kv::refuse_idempotency_key(&exchange.head.headers)?;
-    let outcome = kv::write(exchange, key.clone(), Condition::None, mutation, DEFAULT_DEADLINE).await?;
+    let once = exchange.once()?;
+    let outcome = kv::write(
+        exchange,
+        key.clone(),
+        Condition::None,
+        mutation,
+        once,
+        DEFAULT_DEADLINE,
+    )
+    .await?;
     let revision = match outcome {
         WriteOutcome::Created(revision) | WriteOutcome::Replaced(revision) => revision,
         // An unconditional put has no other outcome; the sender saw to it.
@@ -202,8 +211,16 @@ async fn put(exchange: &Exchange<'_>, key: Key, value: String) -> Result<Respons
 }
 
 async fn remove(exchange: &Exchange<'_>, key: Key) -> Result<Response<Body>, Problem> {
-    kv::refuse_idempotency_key(&exchange.head.headers)?;
-    let outcome = kv::write(exchange, key, Condition::None, Mutation::Delete, DEFAULT_DEADLINE).await?;
+    let once = exchange.once()?;
+    let outcome = kv::write(
+        exchange,
+        key,
+        Condition::None,
+        Mutation::Delete,
+        once,
+        DEFAULT_DEADLINE,
+    )
+    .await?;
     let deleted = matches!(outcome, WriteOutcome::Deleted(_));
     Ok(typed(
         Body::full(format!("{{\"deleted\":{deleted}}}\n")),

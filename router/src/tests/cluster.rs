@@ -21,6 +21,8 @@ use holdfast_common::revision::Revision;
 use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::operations::{Asked, holds};
+
 pub(super) const CLUSTER: ClusterId = ClusterId(7);
 
 /// What happens to a request instead of its being served.
@@ -45,8 +47,10 @@ pub(super) enum Fault {
 pub(super) struct State {
     pub rows: BTreeMap<Bytes, Record>,
     pub ranges: Vec<Range>,
-    last_revision: u64,
+    pub last_revision: u64,
     outcomes: HashMap<(SessionId, u64), WriteOutcome>,
+    /// By key and token: what was asked, and what became of it.
+    pub tokens: HashMap<(Bytes, Bytes), (Asked, WriteOutcome)>,
     /// How many writes changed anything.
     pub applied: usize,
     /// Every write that arrived, in order, served or not.
@@ -233,7 +237,7 @@ pub(super) fn descriptor(id: u64, span: Span, bounds: u64) -> Descriptor {
 }
 
 /// The service of one store.
-struct Stored {
+pub(super) struct Stored {
     id: StoreId,
     state: Shared,
 }
@@ -282,6 +286,9 @@ impl Stored {
         Some(match method {
             method::KV_GET => proto::encode(&self.get(state, proto::decode(body).ok()?)),
             method::KV_WRITE => proto::encode(&self.write(state, proto::decode(body).ok()?)),
+            method::KV_WRITE_ONCE => proto::encode(&self.write_once(state, proto::decode(body).ok()?)),
+            method::KV_EXPLAIN_GET => proto::encode(&self.explain_get(state, proto::decode(body).ok()?)),
+            method::KV_EXPLAIN_WRITE => proto::encode(&self.explain_write(state, proto::decode(body).ok()?)),
             method::KV_SCAN => proto::encode(&self.scan(state, proto::decode(body).ok()?)),
             _ => return None,
         })
@@ -333,7 +340,7 @@ impl Stored {
         Ok(())
     }
 
-    fn get(&self, state: &State, request: GetRequest) -> Result<GetAnswer, kv::Error> {
+    pub(super) fn get(&self, state: &State, request: GetRequest) -> Result<GetAnswer, kv::Error> {
         self.check(state, request.target, &just(&request.key), request.consistency)?;
         let record = state.rows.get(request.key.as_bytes()).cloned();
         let staleness_ms = if request.consistency == Consistency::Stale {
@@ -344,35 +351,33 @@ impl Stored {
         Ok(GetAnswer { record, staleness_ms })
     }
 
-    fn write(&self, state: &mut State, request: WriteRequest) -> Result<WriteOutcome, kv::Error> {
+    pub(super) fn write(&self, state: &mut State, request: WriteRequest) -> Result<WriteOutcome, kv::Error> {
         self.check(
             state,
             request.target,
             &just(&request.key),
             Consistency::Linearizable,
         )?;
-        if let Some(outcome) = state.answer_writes_with {
-            return Ok(outcome);
+        if let Some(outcome) = &state.answer_writes_with {
+            return Ok(outcome.clone());
         }
         let name = (request.session, request.sequence);
         if let Some(outcome) = state.outcomes.get(&name) {
-            return Ok(*outcome);
+            return Ok(outcome.clone());
+        }
+        if let Mutation::Txn(txn) = &request.mutation {
+            let outcome = self.transact(state, request.target, txn)?;
+            state.outcomes.insert(name, outcome.clone());
+            return Ok(outcome);
         }
         let present = state.rows.get(request.key.as_bytes());
         let revision = present.map(|record| record.revision);
-        let holds = match &request.condition {
-            Condition::None => true,
-            Condition::Absent => present.is_none(),
-            Condition::Exists => present.is_some(),
-            Condition::Revision(wanted) => revision == Some(*wanted),
-            Condition::Value(wanted) => present.is_some_and(|record| record.value == *wanted),
-        };
-        let outcome = if holds {
+        let outcome = if holds(&request.condition, present) {
             state.apply(&request, revision)
         } else {
             WriteOutcome::ConditionFailed(revision)
         };
-        state.outcomes.insert(name, outcome);
+        state.outcomes.insert(name, outcome.clone());
         Ok(outcome)
     }
 
@@ -455,11 +460,11 @@ impl State {
                     WriteOutcome::Created(revision)
                 }
             }
-            (Mutation::Delete, Some(_)) => {
+            (Mutation::Delete | Mutation::Txn(_), Some(_)) => {
                 self.rows.remove(&key);
                 WriteOutcome::Deleted(revision)
             }
-            (Mutation::Delete, None) => WriteOutcome::WasAbsent,
+            (Mutation::Delete | Mutation::Txn(_), None) => WriteOutcome::WasAbsent,
         }
     }
 }

@@ -142,13 +142,17 @@ async fn malformed_headers_change_nothing() {
         );
     }
     for method in ["PUT", "DELETE"] {
-        let answer = client
-            .send(method, "/v1/kv/a", &["Idempotency-Key: 1"], b"")
-            .await;
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (501, "not_implemented")
-        );
+        for headers in [
+            &["Idempotency-Key: a b"][..],
+            &["Idempotency-Key: a", "Idempotency-Key: a"],
+        ] {
+            let answer = client.send(method, "/v1/kv/a", headers, b"").await;
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (400, "invalid_header"),
+                "{method} {headers:?}"
+            );
+        }
     }
     assert_eq!(cluster.state.lock().requests, 0);
 }
@@ -381,9 +385,11 @@ async fn other_methods_and_paths_are_told_what_there_is() {
     for (method, path, allow) in [
         ("POST", "/v1/kv/a", "GET, HEAD, PUT, DELETE"),
         ("PATCH", "/v1/kv/a", "GET, HEAD, PUT, DELETE"),
-        ("OPTIONS", "/v1/kv/a", "GET, HEAD, PUT, DELETE"),
-        ("PUT", "/v1/kv", "GET"),
-        ("DELETE", "/v1/kv", "GET"),
+        ("PUT", "/v1/kv", "GET, HEAD, DELETE"),
+        ("GET", "/v1/batch", "POST"),
+        ("DELETE", "/v1/txn", "POST"),
+        ("PUT", "/v1/explain/a", "GET"),
+        ("POST", "/openapi.json", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),
         ("PUT", "/ready", "GET, HEAD"),
         ("DELETE", "/metrics", "GET, HEAD"),

@@ -1,11 +1,14 @@
 //! A whole router, spoken to over HTTP, in front of a cluster that exists in memory.
 
+mod batches;
 mod client;
 mod cluster;
 mod driver;
 mod faults;
 mod keys;
 mod limits;
+mod manners;
+mod operations;
 mod scans;
 mod seeds;
 

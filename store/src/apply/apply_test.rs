@@ -68,6 +68,7 @@ impl Range {
             keys: 0,
             sessions: Sessions::default(),
             merge: Merge::No,
+            tokens: Default::default(),
         };
         Self {
             state,
@@ -133,6 +134,7 @@ fn nameless(key: &str, condition: Condition, mutation: Mutation) -> Write {
         key,
         condition,
         mutation,
+        once: None,
     }
 }
 
@@ -403,3 +405,5 @@ fn answers_read_back() {
 mod random;
 #[path = "split_test.rs"]
 mod splits;
+#[path = "txn_test.rs"]
+mod txns;

@@ -79,6 +79,7 @@ pub(crate) fn absorb(state: &mut RangeState, index: u64, source: &RangeState) ->
     state.last_revision = state.last_revision.max(source.last_revision);
     state.size_bytes = state.size_bytes.saturating_add(source.size_bytes);
     state.keys = state.keys.saturating_add(source.keys);
+    state.tokens.absorb(source.tokens.clone());
 
     let mut rows = Batch::with_capacity(4);
     rows.delete(Bytes::copy_from_slice(&keys::range_row(source.identity.range)));

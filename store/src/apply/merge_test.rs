@@ -9,6 +9,7 @@ use holdfast_common::revision::Revision;
 use super::*;
 use crate::sessions::{Admission, Sessions, WriteName};
 use crate::state::Identity;
+use crate::tokens::Tokens;
 
 fn range(id: u64, span: Span, bounds: u64) -> RangeState {
     let replicas = (1..=3).map(|store| Replica {
@@ -37,6 +38,7 @@ fn range(id: u64, span: Span, bounds: u64) -> RangeState {
         keys: id,
         sessions: Sessions::default(),
         merge: Merge::No,
+        tokens: Tokens::default(),
     }
 }
 

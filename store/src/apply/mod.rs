@@ -7,6 +7,7 @@
 mod answer;
 pub(crate) mod merge;
 mod split;
+mod txn;
 mod writes;
 
 use bytes::Bytes;

@@ -18,7 +18,7 @@ impl Model {
         for write in writes {
             let name = (write.session.0, write.sequence);
             if let Some(outcome) = self.remembered.get(&name).filter(|_| write.session.is_some()) {
-                outcomes.push(*outcome);
+                outcomes.push(outcome.clone());
                 continue;
             }
             let key = write.key.as_bytes();
@@ -39,6 +39,7 @@ impl Model {
                 Revision(self.last.0 + given - 1)
             };
             let outcome = match (&write.mutation, current) {
+                (Mutation::Txn(_), _) => unreachable!("none is generated"),
                 (_, current) if !holds => {
                     WriteOutcome::ConditionFailed(current.map(|(revision, ..)| revision))
                 }
@@ -62,7 +63,7 @@ impl Model {
                     }
                 }
             };
-            self.remembered.insert(name, outcome);
+            self.remembered.insert(name, outcome.clone());
             outcomes.push(outcome);
         }
         self.last = Revision(self.last.0 + given.saturating_sub(1));
@@ -93,6 +94,7 @@ fn any_write() -> impl Strategy<Value = Write> {
                 key,
                 condition,
                 mutation,
+                once: None,
             }
         },
     )

@@ -80,6 +80,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
         split.right_size.min(state.size_bytes),
         split.right_keys.min(state.keys),
     );
+    let tokens = state.tokens.split_off(split.at.as_bytes());
     let here = child.replica_on(state.identity.store).map(|replica| replica.id);
     let seed = ChildSeed {
         state: here.map(|replica| RangeState {
@@ -94,6 +95,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
             keys: right_keys,
             sessions: state.sessions.reborn(BIRTH_INDEX),
             merge: Merge::No,
+            tokens,
         }),
         descriptor: child,
     };

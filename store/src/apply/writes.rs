@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use holdfast_common::proto::kv::{self, Condition, Mutation, WriteOutcome};
+use holdfast_common::key::Key;
+use holdfast_common::proto::kv::{self, Act, Action, Committed, Condition, Mutation, Once, WriteOutcome};
 use holdfast_common::range::Descriptor;
 use holdfast_common::revision::Revision;
 
@@ -15,6 +16,10 @@ use crate::keys;
 use crate::record::{Header, MAX_HEADER_BYTES};
 use crate::sessions::{Admission, WriteName};
 use crate::state::{Merge, RangeState};
+use crate::tokens;
+
+/// When a writer whose name a range has no room to remember may come again, milliseconds.
+const TOKENS_RETRY_MS: u32 = 1_000;
 
 /// Applies the writes of the entry at `index`.
 pub(super) fn apply(
@@ -31,8 +36,10 @@ pub(super) fn apply(
         next,
         rows: Rows::for_writes(writes),
         forgotten: Vec::new(),
+        token_rows: Batch::default(),
         descriptor: state.descriptor.clone(),
     };
+    state.tokens.expire(entry.now_ms, &mut entry.token_rows);
     let mut answers = WriteAnswers::with_capacity(writes.len());
     for write in writes {
         answers.push(entry.write(state, write, reads)?);
@@ -41,6 +48,7 @@ pub(super) fn apply(
     state.last_revision = state.last_revision.max(next);
 
     let mut rows = entry.rows.into_batch();
+    rows.append(entry.token_rows);
     for forgotten in entry
         .forgotten
         .into_iter()
@@ -65,22 +73,32 @@ pub(super) fn apply(
 }
 
 /// The entry under way.
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     index: u64,
     /// The moment of all its writes: expiry is decided by it, never by a replica's clock.
-    now_ms: u64,
+    pub(super) now_ms: u64,
     /// The revision of its next write that changes something.
     next: Revision,
     rows: Rows<'a>,
     /// Entries whose outcomes are all forgotten.
     forgotten: Vec<u64>,
-    descriptor: Arc<Descriptor>,
+    /// Tokens remembered and forgotten.
+    token_rows: Batch,
+    pub(super) descriptor: Arc<Descriptor>,
 }
 
-/// The record that a write meets, unless it has expired.
-struct Current<'r> {
-    header: Header,
-    value: &'r [u8],
+/// What a write meets under its key.
+pub(super) struct Met {
+    /// The record's length as stored, also when it has expired.
+    stored_len: Option<usize>,
+    /// The record, unless it has expired.
+    pub(super) live: Option<Current>,
+}
+
+/// A record that has not expired.
+pub(super) struct Current {
+    pub(super) header: Header,
+    pub(super) value: Bytes,
 }
 
 impl<'a> Entry<'a> {
@@ -107,76 +125,152 @@ impl<'a> Entry<'a> {
             .sessions
             .admit(name, self.index, self.now_ms, &mut self.forgotten)
         {
-            Admission::Repeated(outcome) => return Ok(Ok(outcome)),
+            Admission::Repeated(outcome) => return self.repeat(write, outcome, reads),
             Admission::Retired => return Ok(Err(kv::Error::Retired)),
             Admission::New => {}
         }
-        let outcome = self.decide(state, write, reads)?;
-        state
-            .sessions
-            .remember(name, self.index, outcome, &mut self.forgotten);
-        Ok(Ok(outcome))
+        let answer = match &write.once {
+            None => self.carry_out(state, write, reads)?,
+            Some(once) => self.once(state, write, once, reads)?,
+        };
+        if let Ok(outcome) = &answer {
+            let kept = without_reads(outcome);
+            state
+                .sessions
+                .remember(name, self.index, kept, &mut self.forgotten);
+        }
+        Ok(answer)
     }
 
-    fn decide(
+    /// A write under a client's name: carried out unless that was done before.
+    fn once(
+        &mut self,
+        state: &mut RangeState,
+        write: &'a Write,
+        once: &Once,
+        reads: &impl Reads,
+    ) -> Result<Result<WriteOutcome, kv::Error>, ApplyError> {
+        let (key, fingerprint) = (write.key.as_bytes(), write.fingerprint());
+        match state
+            .tokens
+            .admit(key, once, fingerprint, self.now_ms, &mut self.token_rows)
+        {
+            tokens::Admission::Repeated(outcome) => return self.repeat(write, outcome, reads),
+            tokens::Admission::Reused => return Ok(Err(kv::Error::TokenReused)),
+            tokens::Admission::Full => {
+                return Ok(Err(kv::Error::Busy {
+                    retry_after_ms: TOKENS_RETRY_MS,
+                }));
+            }
+            tokens::Admission::New => {}
+        }
+        let answer = self.carry_out(state, write, reads)?;
+        if let Ok(outcome) = &answer {
+            state
+                .tokens
+                .remember(key, once, fingerprint, self.now_ms, outcome, &mut self.token_rows);
+        }
+        Ok(answer)
+    }
+
+    /// What a write that was decided before is answered.
+    fn repeat(
+        &self,
+        write: &Write,
+        outcome: WriteOutcome,
+        reads: &impl Reads,
+    ) -> Result<Result<WriteOutcome, kv::Error>, ApplyError> {
+        match (&write.mutation, outcome) {
+            (Mutation::Txn(txn), WriteOutcome::Committed(committed)) => {
+                self.read_again(txn, *committed, reads)
+            }
+            (_, outcome) => Ok(Ok(outcome)),
+        }
+    }
+
+    fn carry_out(
         &mut self,
         state: &mut RangeState,
         write: &'a Write,
         reads: &impl Reads,
-    ) -> Result<WriteOutcome, ApplyError> {
-        let stored = self.rows.current(&write.key, reads)?;
-        let live = match &stored {
-            Some(stored) => {
-                let (header, header_len) = Header::read(stored)?;
-                (!header.is_expired(self.now_ms)).then_some(Current {
-                    header,
-                    value: &stored[header_len..],
-                })
-            }
-            None => None,
+    ) -> Result<Result<WriteOutcome, kv::Error>, ApplyError> {
+        let met = match &write.mutation {
+            Mutation::Txn(txn) => return self.transact(state, txn, reads),
+            Mutation::Put { .. } | Mutation::Delete => self.meet(&write.key, reads)?,
         };
-        if !holds(&write.condition, live.as_ref()) {
-            return Ok(WriteOutcome::ConditionFailed(
-                live.map(|current| current.header.revision),
-            ));
+        let present = met.live.as_ref().map(|current| current.header.revision);
+        if !holds(&write.condition, met.live.as_ref()) {
+            return Ok(Ok(WriteOutcome::ConditionFailed(present)));
         }
-        let key_len = write.key.as_bytes().len() as u64;
-        if let Some(stored) = &stored {
-            state.size_bytes = state.size_bytes.saturating_sub(key_len + stored.len() as u64);
-            state.keys = state.keys.saturating_sub(1);
-        }
-        match &write.mutation {
+        Ok(Ok(match &write.mutation {
             Mutation::Put { value, ttl_ms } => {
                 let revision = self.give_revision(state);
-                let expires_ms = if *ttl_ms == 0 {
-                    0
-                } else {
-                    self.now_ms.saturating_add(*ttl_ms)
-                };
-                let length = self.rows.put(&write.key, Header { revision, expires_ms }, value);
-                state.size_bytes += key_len + length as u64;
-                state.keys += 1;
-                Ok(if live.is_some() {
+                self.put(state, &write.key, &met, revision, value, *ttl_ms);
+                if present.is_some() {
                     WriteOutcome::Replaced(revision)
                 } else {
                     WriteOutcome::Created(revision)
-                })
-            }
-            Mutation::Delete => {
-                if stored.is_some() {
-                    self.rows.delete(&write.key);
                 }
+            }
+            Mutation::Delete | Mutation::Txn(_) => {
+                self.remove(state, &write.key, &met);
                 // An expired record is removed all the same, but to the writer there was none.
-                Ok(if live.is_some() {
+                if present.is_some() {
                     WriteOutcome::Deleted(self.give_revision(state))
                 } else {
                     WriteOutcome::WasAbsent
-                })
+                }
             }
+        }))
+    }
+
+    /// What is there, as the writes before this one left it.
+    pub(super) fn meet(&self, key: &Key, reads: &impl Reads) -> Result<Met, ApplyError> {
+        let Some(stored) = self.rows.current(key, reads)? else {
+            return Ok(Met {
+                stored_len: None,
+                live: None,
+            });
+        };
+        let (header, header_len) = Header::read(&stored)?;
+        let live = (!header.is_expired(self.now_ms)).then(|| Current {
+            header,
+            value: stored.slice(header_len..),
+        });
+        Ok(Met {
+            stored_len: Some(stored.len()),
+            live,
+        })
+    }
+
+    pub(super) fn put(
+        &mut self,
+        state: &mut RangeState,
+        key: &'a Key,
+        met: &Met,
+        revision: Revision,
+        value: &[u8],
+        ttl_ms: u64,
+    ) {
+        uncount(state, key, met);
+        let expires_ms = if ttl_ms == 0 {
+            0
+        } else {
+            self.now_ms.saturating_add(ttl_ms)
+        };
+        let length = self.rows.put(key, Header { revision, expires_ms }, value);
+        state.size_bytes += (key.as_bytes().len() + length) as u64;
+        state.keys += 1;
+    }
+
+    pub(super) fn remove(&mut self, state: &mut RangeState, key: &'a Key, met: &Met) {
+        uncount(state, key, met);
+        if met.stored_len.is_some() {
+            self.rows.delete(key);
         }
     }
 
-    fn give_revision(&mut self, state: &mut RangeState) -> Revision {
+    pub(super) fn give_revision(&mut self, state: &mut RangeState) -> Revision {
         let revision = self.next;
         self.next = revision.next();
         state.last_revision = revision;
@@ -184,13 +278,34 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn holds(condition: &Condition, current: Option<&Current<'_>>) -> bool {
+/// Takes what is there off the range's size.
+fn uncount(state: &mut RangeState, key: &Key, met: &Met) {
+    if let Some(stored_len) = met.stored_len {
+        let length = (key.as_bytes().len() + stored_len) as u64;
+        state.size_bytes = state.size_bytes.saturating_sub(length);
+        state.keys = state.keys.saturating_sub(1);
+    }
+}
+
+pub(super) fn holds(condition: &Condition, current: Option<&Current>) -> bool {
     match condition {
         Condition::None => true,
         Condition::Absent => current.is_none(),
         Condition::Exists => current.is_some(),
         Condition::Revision(revision) => current.is_some_and(|current| current.header.revision == *revision),
-        Condition::Value(value) => current.is_some_and(|current| current.value == value),
+        Condition::Value(value) => current.is_some_and(|current| current.value == *value),
+    }
+}
+
+/// What is remembered of an outcome.
+fn without_reads(outcome: &WriteOutcome) -> WriteOutcome {
+    match outcome {
+        WriteOutcome::Committed(committed) => WriteOutcome::Committed(Box::new(Committed {
+            held: committed.held,
+            revision: committed.revision,
+            reads: Vec::new(),
+        })),
+        other => other.clone(),
     }
 }
 
@@ -214,13 +329,21 @@ struct Made {
 
 impl<'a> Rows<'a> {
     fn for_writes(writes: &[Write]) -> Self {
-        let memory = writes.iter().map(|write| {
-            let value = if let Mutation::Put { value, .. } = &write.mutation {
-                value.len()
-            } else {
-                0
-            };
-            1 + write.key.as_bytes().len() + MAX_HEADER_BYTES + value
+        let row = |key: &Key, value: usize| 1 + key.as_bytes().len() + MAX_HEADER_BYTES + value;
+        let memory = writes.iter().map(|write| match &write.mutation {
+            Mutation::Put { value, .. } => row(&write.key, value.len()),
+            Mutation::Delete => row(&write.key, 0),
+            Mutation::Txn(txn) => {
+                let branch = |actions: &[Action]| -> usize {
+                    let length = |action: &Action| match &action.act {
+                        Act::Put { value, .. } => row(&action.key, value.len()),
+                        Act::Delete => row(&action.key, 0),
+                        Act::Get => 0,
+                    };
+                    actions.iter().map(length).sum()
+                };
+                branch(&txn.then).max(branch(&txn.otherwise))
+            }
         });
         let many = writes.len() > 1;
         Self {

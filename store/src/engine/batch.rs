@@ -65,6 +65,12 @@ impl Batch {
         self.rows.push(row);
     }
 
+    /// Appends the rows of another batch.
+    pub fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.rows.append(&mut other.rows);
+    }
+
     /// The rows.
     pub fn rows(&self) -> &[Row] {
         &self.rows

@@ -20,6 +20,7 @@ use crate::replica::Replica;
 use crate::row;
 use crate::sessions::Sessions;
 use crate::state::{Identity, Merge, RangeState};
+use crate::tokens::Tokens;
 
 /// Prefix of the records of [`Births`].
 const CREATED: &[u8] = b"created/";
@@ -163,6 +164,7 @@ impl Host {
             keys: 0,
             sessions: Sessions::default(),
             merge: Merge::No,
+            tokens: Tokens::default(),
         };
         let mut batch = Batch::with_capacity(1);
         let key = Bytes::copy_from_slice(&keys::range_row(range));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::Reply;
 use holdfast_common::proto;
-use holdfast_common::proto::kv::{Error, GetAnswer, GetRequest, ScanAnswer, ScanRequest};
+use holdfast_common::proto::kv::{self, Error, GetAnswer, GetRequest, ScanAnswer, ScanRequest};
 use parking_lot::Mutex;
 
 use super::{point, scan};
@@ -24,13 +24,15 @@ pub(crate) enum Waiting {
     Get(GetRequest, Reply),
     /// A page of a scan.
     Scan(ScanRequest, Reply),
+    /// A point read that is to be explained, and when it came.
+    Explain(GetRequest, Reply, Instant),
 }
 
 impl Waiting {
     /// Answers with an error.
     pub(crate) fn refuse(self, error: &Error) {
         match self {
-            Self::Get(_, reply) => {
+            Self::Get(_, reply) | Self::Explain(_, reply, _) => {
                 metrics::ops(Op::Get, Outcome::of(error), 1);
                 reply.send(proto::encode(&Err::<GetAnswer, _>(error)));
             }
@@ -89,6 +91,9 @@ async fn rounds(replica: Arc<Replica>) {
                 (Err(error), read) => read.refuse(error),
                 (Ok(()), Waiting::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
                 (Ok(()), Waiting::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
+                (Ok(()), Waiting::Explain(request, reply, arrived)) => {
+                    point::explain(&replica, &request, 0, kv::ReadPath::ReadIndex, arrived, reply);
+                }
             }
         }
     }

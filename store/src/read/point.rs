@@ -1,8 +1,9 @@
 //! Reading one key.
 
+use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::Reply;
 use holdfast_common::proto;
-use holdfast_common::proto::kv::{Error, GetAnswer, GetRequest};
+use holdfast_common::proto::kv::{Error, ExplainedGet, GetAnswer, GetRequest, ReadPath};
 
 use crate::keys::RecordKey;
 use crate::metrics::{self, Op, Outcome};
@@ -23,6 +24,30 @@ pub(crate) fn answer(replica: &Replica, request: &GetRequest, staleness_ms: u64,
         Err(error) => metrics::ops(Op::Get, Outcome::of(error), 1),
     }
     reply.send(proto::encode(&result));
+}
+
+/// As [`answer`], with what it took since `arrived`.
+pub(crate) fn explain(
+    replica: &Replica,
+    request: &GetRequest,
+    staleness_ms: u64,
+    path: ReadPath,
+    arrived: Instant,
+    reply: Reply,
+) {
+    let begun = clock::now();
+    let applied = replica.shared.read().applied.map_or(0, |applied| applied.index);
+    let explained = get(replica, request, staleness_ms).map(|answer| ExplainedGet {
+        answer,
+        path,
+        replica: replica.id,
+        applied,
+        wait_us: (begun - arrived).as_micros() as u64,
+        read_us: begun.elapsed().as_micros() as u64,
+    });
+    let outcome = explained.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok);
+    metrics::ops(Op::Get, outcome, 1);
+    reply.send(proto::encode(&explained));
 }
 
 fn get(replica: &Replica, request: &GetRequest, staleness_ms: u64) -> Result<GetAnswer, Error> {

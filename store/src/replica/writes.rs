@@ -17,7 +17,7 @@ use futures::FutureExt;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::Reply;
 use holdfast_common::proto;
-use holdfast_common::proto::kv::{Error, WriteOutcome};
+use holdfast_common::proto::kv::{Error, ExplainedWrite, WriteOutcome};
 use holdfast_common::raft::types::{Callback, Command as Encoded, TypeConfig};
 use holdfast_common::revision::Revision;
 use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
@@ -36,6 +36,8 @@ const BUSY_RETRY_MS: u32 = 20;
 pub(crate) struct Waiting {
     /// The write.
     pub write: Write,
+    /// Whether it is answered with what it took.
+    pub is_explained: bool,
     /// Who is told.
     pub reply: Reply,
     /// When nobody listens any more.
@@ -202,12 +204,24 @@ impl InFlight {
         let sized = writes.map(|write| (write.key.as_bytes().as_ref(), write.data_len()));
         self.replica.load.write(sized);
         let mut ok = 0;
+        let (replica, proposed, writes_in_entry) = (self.replica.id, self.proposed, outcomes.len() as u32);
         for ((_, waiting), outcome) in self.batch.drain(..).zip(&outcomes) {
             match outcome {
                 Ok(_) => ok += 1,
                 Err(error) => metrics::ops(Op::Write, Outcome::of(error), 1),
             }
-            waiting.answer(outcome);
+            if !waiting.is_explained {
+                waiting.answer(outcome);
+                continue;
+            }
+            let explained = outcome.clone().map(|outcome| ExplainedWrite {
+                outcome,
+                replica,
+                writes_in_entry,
+                queue_us: (proposed - waiting.arrived).as_micros() as u64,
+                commit_us: proposed.elapsed().as_micros() as u64,
+            });
+            waiting.reply.send(proto::encode(&explained));
         }
         metrics::ops(Op::Write, Outcome::Ok, ok);
     }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_common::ids::SessionId;
-use holdfast_common::proto::kv::WriteOutcome;
+use holdfast_common::proto::kv::{Committed, WriteOutcome};
 use holdfast_common::revision::Revision;
 
 use super::{Floor, MAX_SESSIONS};
@@ -21,14 +21,7 @@ pub(super) fn encode_row(
     let mut row = BytesMut::with_capacity(1 + OUTCOME_BYTES * most);
     row.put_u8(ROW_VERSION);
     for (session, sequence, outcome) in outcomes {
-        let (kind, revision) = match outcome {
-            WriteOutcome::Created(revision) => (1, revision),
-            WriteOutcome::Replaced(revision) => (2, revision),
-            WriteOutcome::Deleted(revision) => (3, revision),
-            WriteOutcome::WasAbsent => (4, Revision::ZERO),
-            WriteOutcome::ConditionFailed(None) => (5, Revision::ZERO),
-            WriteOutcome::ConditionFailed(Some(revision)) => (6, revision),
-        };
+        let (kind, revision) = outcome_code(&outcome);
         row.put_u64_le(session.0);
         row.put_u64_le(sequence);
         row.put_u8(kind);
@@ -52,18 +45,45 @@ pub(super) fn decode_row(row: Bytes) -> Result<Vec<(SessionId, u64, WriteOutcome
             reader.u8()?,
             Revision(reader.u64()?),
         );
-        let outcome = match kind {
-            1 => WriteOutcome::Created(revision),
-            2 => WriteOutcome::Replaced(revision),
-            3 => WriteOutcome::Deleted(revision),
-            4 => WriteOutcome::WasAbsent,
-            5 => WriteOutcome::ConditionFailed(None),
-            6 => WriteOutcome::ConditionFailed(Some(revision)),
-            other => return Err(reader.damage(format!("outcome {other}"))),
-        };
+        let outcome = outcome_of(kind, revision).ok_or_else(|| reader.damage(format!("outcome {kind}")))?;
         outcomes.push((session, sequence, outcome));
     }
     Ok(outcomes)
+}
+
+/// How an outcome is written down. Of a transaction the branch and the revision are kept, not what it read.
+pub(crate) fn outcome_code(outcome: &WriteOutcome) -> (u8, Revision) {
+    match outcome {
+        WriteOutcome::Created(revision) => (1, *revision),
+        WriteOutcome::Replaced(revision) => (2, *revision),
+        WriteOutcome::Deleted(revision) => (3, *revision),
+        WriteOutcome::WasAbsent => (4, Revision::ZERO),
+        WriteOutcome::ConditionFailed(None) => (5, Revision::ZERO),
+        WriteOutcome::ConditionFailed(Some(revision)) => (6, *revision),
+        WriteOutcome::Committed(committed) => (if committed.held { 7 } else { 8 }, committed.revision),
+    }
+}
+
+/// The outcome that was written down so, if it is one.
+pub(crate) fn outcome_of(kind: u8, revision: Revision) -> Option<WriteOutcome> {
+    let committed = |held| {
+        WriteOutcome::Committed(Box::new(Committed {
+            held,
+            revision,
+            reads: Vec::new(),
+        }))
+    };
+    Some(match kind {
+        1 => WriteOutcome::Created(revision),
+        2 => WriteOutcome::Replaced(revision),
+        3 => WriteOutcome::Deleted(revision),
+        4 => WriteOutcome::WasAbsent,
+        5 => WriteOutcome::ConditionFailed(None),
+        6 => WriteOutcome::ConditionFailed(Some(revision)),
+        7 => committed(true),
+        8 => committed(false),
+        _ => return None,
+    })
 }
 
 /// Bytes that so many sessions take in a range's row.

@@ -5,7 +5,7 @@
 //! block*:  length u32 | kind u8 | checksum u64 | payload
 //!   kind 1, header (first, once):  range u64 | range row
 //!   kind 2, rows:                  (key u16 + bytes, value u32 + bytes)*, stored keys in ascending order:
-//!                                  records, then outcome rows
+//!                                  records, then outcome rows, then token rows
 //!   kind 3, end (last, once):      rows u64 | bytes of keys and values u64
 //! ```
 //!

@@ -1,6 +1,6 @@
 //! Putting a received snapshot in place of a replica's data.
 //!
-//! The rows of the old and of the new span, the range's row and its outcome rows change in one atomic, synced step
+//! The rows of the old and of the new span, tokens among them, the range's row and its outcome rows change in one atomic, synced step
 //! ([`Engine::replace`]). A crash before it leaves the replica as it was, and the leader sends again; a crash after it
 //! leaves a replica that has applied the snapshot, and openraft brings the log in line when it starts, by purging it up to
 //! there. So no intent is recorded: there is no state in between to recover from.
@@ -69,8 +69,9 @@ fn check(header: &Header, me: Identity, meta: &SnapshotMeta) -> Result<(), Damag
 
 fn replacement(me: Identity, header: Header, rows: Reader, old: Option<Span>) -> Replacement {
     let mut intervals = vec![keys::range_row_interval(me.range)];
-    intervals.extend(union(&header.row.span, old.as_ref()));
+    intervals.extend(union(&header.row.span, old.as_ref(), keys::records));
     intervals.push(keys::all_outcomes(me.range));
+    intervals.extend(union(&header.row.span, old.as_ref(), keys::tokens));
 
     let row = RangeRow {
         replica: me.replica,
@@ -92,10 +93,10 @@ fn replacement(me: Identity, header: Header, rows: Reader, old: Option<Span>) ->
     }
 }
 
-/// Where the records of both spans lie: one interval if they touch, else two in order.
-fn union(new: &Span, old: Option<&Span>) -> Vec<Interval> {
-    let mut intervals = vec![keys::records(new)];
-    intervals.extend(old.map(keys::records));
+/// Where such rows of both spans lie: one interval if they touch, else two in order.
+fn union(new: &Span, old: Option<&Span>, lie: fn(&Span) -> Interval) -> Vec<Interval> {
+    let mut intervals = vec![lie(new)];
+    intervals.extend(old.map(lie));
     intervals.sort_unstable_by(|a, b| a.start.cmp(&b.start));
     intervals.dedup_by(|next, before| {
         let touches = next.start <= before.end;
@@ -133,7 +134,11 @@ mod tests {
             ),
             (span("", ""), Some(span("a", "c")), vec![records("", "")]),
         ] {
-            assert_eq!(union(&new, old.as_ref()), expected, "{new} and {old:?}");
+            assert_eq!(
+                union(&new, old.as_ref(), keys::records),
+                expected,
+                "{new} and {old:?}"
+            );
         }
     }
 }

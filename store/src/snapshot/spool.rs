@@ -34,7 +34,11 @@ impl ViewSpool {
 
     fn write(&self, path: &Path) -> Result<u64, Error> {
         let mut file = Writer::create(path, self.range, &self.row)?;
-        for interval in [keys::records(&self.span), keys::all_outcomes(self.range)] {
+        for interval in [
+            keys::records(&self.span),
+            keys::all_outcomes(self.range),
+            keys::tokens(&self.span),
+        ] {
             for row in self.view.rows(&interval) {
                 let (key, value) = row.map_err(io::Error::from)?;
                 file.row(&key, &value)?;

@@ -1,5 +1,6 @@
 //! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
 
+mod client;
 mod driver;
 mod edges;
 mod import_export;
@@ -7,9 +8,11 @@ mod kill;
 mod load;
 mod membership;
 mod merge;
+mod operations;
 mod placing;
 mod recovery;
 mod refusals;
+mod seeds;
 
 use holdfast_tests::{Cluster, Options};
 

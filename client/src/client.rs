@@ -1,0 +1,334 @@
+//! The client: one key at a time, and how requests are sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::Instant;
+
+use crate::error::{Error, Problem};
+use crate::operations::Condition;
+use crate::retry::{self, Decision, Ended};
+use crate::text::escaped;
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a request is tried, all attempts together. At most a minute of it is given to each.
+    pub timeout: Duration,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A client of one router, or of an address behind which there are several. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    options: Options,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its value.
+    pub value: Bytes,
+    /// The write that made it.
+    pub revision: u64,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Whether there was no record before.
+    pub created: bool,
+    /// The record's revision.
+    pub revision: u64,
+}
+
+impl Client {
+    /// A client of the router at `address`, for example `http://127.0.0.1:7400`.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn new(address: &str) -> Result<Self, Error> {
+        Self::with(address, Options::default())
+    }
+
+    /// A client that behaves as `options` say.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn with(address: &str, options: Options) -> Result<Self, Error> {
+        let not_one = || Error::Address(address.to_owned());
+        let base = address.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(not_one());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(options.connect_timeout)
+            .no_proxy()
+            .build()
+            .map_err(|_| not_one())?;
+        Ok(Self { base, http, options })
+    }
+
+    /// Reads a record: everything that was acknowledged before is seen.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Record>, Error> {
+        self.read(&format!("/v1/kv/{}", escaped(key.as_ref()))).await
+    }
+
+    /// Reads what any replica has, which may lag behind by up to `max_staleness`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get_stale(
+        &self,
+        key: impl AsRef<[u8]>,
+        max_staleness: Duration,
+    ) -> Result<Option<Record>, Error> {
+        let (key, most) = (escaped(key.as_ref()), max_staleness.as_millis());
+        self.read(&format!("/v1/kv/{key}?consistency=stale&max_staleness={most}"))
+            .await
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<Record>, Error> {
+        match self.send(Method::GET, path, HeaderMap::new(), Bytes::new()).await {
+            Ok(response) => {
+                let revision = revision(&response)?;
+                let value = body(response).await?;
+                Ok(Some(Record { value, revision }))
+            }
+            Err(Error::Refused(problem)) if problem.code == "not_found" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Written, Error> {
+        self.write(key, value).send().await
+    }
+
+    /// A write with conditions or a time to live; [`Write::send`] sends it.
+    pub fn write(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Write<'_> {
+        Write {
+            client: self,
+            path: format!("/v1/kv/{}", escaped(key.as_ref())),
+            value: value.into(),
+            condition: None,
+            name: None,
+        }
+    }
+
+    /// Removes a record; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Error> {
+        let path = format!("/v1/kv/{}", escaped(key.as_ref()));
+        let headers = named(None);
+        self.send(Method::DELETE, &path, headers, Bytes::new())
+            .await
+            .map(drop)
+    }
+
+    /// Removes a record if it has this revision.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::is_precondition`] if it has another one, or is not there.
+    pub async fn delete_revision(&self, key: impl AsRef<[u8]>, revision: u64) -> Result<(), Error> {
+        let path = format!("/v1/kv/{}", escaped(key.as_ref()));
+        let mut headers = named(None);
+        insert(&mut headers, IF_MATCH, &format!("\"{revision}\""));
+        self.send(Method::DELETE, &path, headers, Bytes::new())
+            .await
+            .map(drop)
+    }
+
+    /// Sends a request until it has an answer that is final, and returns that if it is a good one.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Error> {
+        let writes = !matches!(method, Method::GET | Method::HEAD);
+        let deadline = Instant::now() + self.options.timeout;
+        let (mut attempts, mut unsure) = (0, false);
+        loop {
+            attempts += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let request = self
+                .http
+                .request(method.clone(), format!("{}{path}", self.base))
+                .headers(headers.clone())
+                .body(body.clone())
+                .timeout(left.min(Duration::from_secs(60)));
+            let answer = request.send().await;
+            let ended = match &answer {
+                Ok(response) => Ended::Answered(response.status().as_u16()),
+                Err(error) if error.is_connect() => Ended::Unconnected,
+                Err(_) => Ended::Lost,
+            };
+            unsure |= writes && retry::may_have_applied(ended);
+            let after = answer.as_ref().ok().and_then(retry_after);
+            let left = deadline.saturating_duration_since(Instant::now());
+            let why = match (retry::decide(ended, attempts, after, left, unsure), answer) {
+                (Decision::Take, Ok(response)) => return taken(response).await,
+                (Decision::Again(pause), _) => {
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..2.0)).min(left)).await;
+                    continue;
+                }
+                (_, Ok(response)) => problem(response).await.to_string(),
+                (_, Err(error)) => error.to_string(),
+            };
+            return Err(if unsure {
+                Error::OutcomeUnknown(why)
+            } else {
+                Error::Unavailable(why)
+            });
+        }
+    }
+
+    /// A request that is sent once and answered by a stream.
+    pub(crate) async fn open(&self, path: &str) -> Result<Response, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            reqwest::header::ACCEPT,
+            HeaderValue::from_static("application/x-ndjson"),
+        );
+        let request = self.http.get(format!("{}{path}", self.base)).headers(headers);
+        let answer = request.send().await;
+        taken(answer.map_err(|error| Error::Unavailable(error.to_string()))?).await
+    }
+}
+
+/// A write that is about to be sent.
+#[derive(Clone, Debug)]
+#[must_use = "it is sent by `send`"]
+pub struct Write<'a> {
+    client: &'a Client,
+    path: String,
+    value: Bytes,
+    condition: Option<Condition>,
+    name: Option<String>,
+}
+
+impl Write<'_> {
+    /// Lets the record cease to exist after so many seconds, 1 or more.
+    pub fn ttl(mut self, seconds: u64) -> Self {
+        self.path = format!("{}?ttl={seconds}", self.path);
+        self
+    }
+
+    /// Writes only if this holds. [`Condition::Value`] takes a transaction: see [`Client::txn`].
+    pub fn only_if(mut self, condition: Condition) -> Self {
+        self.condition = Some(condition);
+        self
+    }
+
+    /// Gives the write a name of the caller's, 1 to 200 visible ASCII characters, under which it is applied once even if
+    /// another process repeats it. Without it the client makes one up.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// See [`Error`]; [`Error::is_precondition`] if the condition did not hold.
+    pub async fn send(self) -> Result<Written, Error> {
+        let mut headers = named(self.name.as_deref());
+        match &self.condition {
+            None => {}
+            Some(Condition::Absent) => insert(&mut headers, IF_NONE_MATCH, "*"),
+            Some(Condition::Exists) => insert(&mut headers, IF_MATCH, "*"),
+            Some(Condition::Revision(revision)) => insert(&mut headers, IF_MATCH, &format!("\"{revision}\"")),
+            Some(Condition::Value(_)) => {
+                return Err(Error::Nonsense(
+                    "a write has no condition on a value: use a transaction".to_owned(),
+                ));
+            }
+        }
+        let response = self
+            .client
+            .send(Method::PUT, &self.path, headers, self.value)
+            .await?;
+        Ok(Written {
+            created: response.status() == StatusCode::CREATED,
+            revision: revision(&response)?,
+        })
+    }
+}
+
+/// Headers with a name for a write: the caller's, or a fresh one.
+pub(crate) fn named(name: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let fresh = || format!("{:032x}", rand::random::<u128>());
+    let name = name.map_or_else(fresh, str::to_owned);
+    insert(
+        &mut headers,
+        reqwest::header::HeaderName::from_static("idempotency-key"),
+        &name,
+    );
+    headers
+}
+
+/// A header that can't stand is left to the router to refuse: it arrives empty.
+fn insert(headers: &mut HeaderMap, name: reqwest::header::HeaderName, value: &str) {
+    let value = HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""));
+    headers.insert(name, value);
+}
+
+async fn taken(response: Response) -> Result<Response, Error> {
+    if response.status().is_success() {
+        Ok(response)
+    } else {
+        Err(Error::Refused(problem(response).await))
+    }
+}
+
+async fn problem(response: Response) -> Problem {
+    let status = response.status().as_u16();
+    let text = response.bytes().await.unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_else(|_| Problem {
+        status,
+        code: "unknown".to_owned(),
+        detail: format!("status {status}"),
+        request_id: String::new(),
+    })
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn revision(response: &Response) -> Result<u64, Error> {
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+    etag.and_then(|etag| etag.trim_matches('"').parse().ok())
+        .ok_or_else(|| Error::Nonsense("the answer has no revision".to_owned()))
+}
+
+pub(crate) async fn body(response: Response) -> Result<Bytes, Error> {
+    let body = response.bytes().await;
+    body.map_err(|error| Error::Unavailable(format!("the answer broke off: {error}")))
+}

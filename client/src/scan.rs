@@ -1,0 +1,267 @@
+//! Scans, as streams: items as the router sends them, going on behind the last one when a connection breaks.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::text::{self, escaped};
+
+/// Attempts to go on that may fail one after the other.
+const MAX_FAILURES: u32 = 5;
+
+/// Which keys are read, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    prefix: Option<Bytes>,
+    start: Option<Bytes>,
+    end: Option<Bytes>,
+    reverse: bool,
+    keys_only: bool,
+}
+
+/// A row of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its key.
+    pub key: Bytes,
+    /// Its value; empty when only keys were asked for.
+    pub value: Bytes,
+    /// Its revision.
+    pub revision: u64,
+}
+
+impl Scan {
+    /// Every key.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Every key that begins with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        Self {
+            prefix: Some(prefix.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Every key from `start` up to `end`, which is left out.
+    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
+        Self {
+            start: Some(start.into()),
+            end: Some(end.into()),
+            ..Self::default()
+        }
+    }
+
+    /// From the last key to the first.
+    #[must_use]
+    pub fn reverse(mut self) -> Self {
+        self.reverse = true;
+        self
+    }
+
+    /// Leaves the values out.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    fn parameters(&self) -> String {
+        let bound = |name: &str, bytes: &Option<Bytes>| {
+            let bytes = bytes.as_ref();
+            bytes.map_or_else(String::new, |bytes| format!("&{name}={}", escaped(bytes)))
+        };
+        let flag = |name: &str, set: bool| {
+            if set {
+                format!("&{name}=true")
+            } else {
+                String::new()
+            }
+        };
+        [
+            bound("prefix", &self.prefix),
+            bound("start", &self.start),
+            bound("end", &self.end),
+            flag("reverse", self.reverse),
+            flag("keys_only", self.keys_only),
+        ]
+        .concat()
+    }
+
+    /// What is left behind `last`.
+    fn behind(&self, last: &Bytes) -> Self {
+        let mut rest = self.clone();
+        let next = || Bytes::from([&last[..], &[0]].concat());
+        if let Some(prefix) = rest.prefix.take() {
+            rest.start = Some(prefix.clone());
+            rest.end = after_prefix(&prefix);
+        }
+        if self.reverse {
+            rest.end = Some(last.clone());
+        } else {
+            rest.start = Some(next());
+        }
+        rest
+    }
+}
+
+/// The first key behind all that begin with `prefix`, if there is one.
+fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
+    let kept = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end.into())
+}
+
+impl Client {
+    /// Reads rows in order, as a stream that is read as fast as it is polled. It crosses ranges, and goes on when they change
+    /// and when a connection breaks; each page of it is linearizable, the whole is not a snapshot. It ends after the first error.
+    ///
+    /// ```no_run
+    /// # async fn example(client: holdfast_client::Client) -> Result<(), holdfast_client::Error> {
+    /// use futures::TryStreamExt;
+    /// use holdfast_client::Scan;
+    ///
+    /// let mut users = std::pin::pin!(client.scan(Scan::prefix("user/")));
+    /// while let Some(user) = users.try_next().await? {
+    ///     println!("{:?} has {} bytes", user.key, user.value.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scan(&self, scan: Scan) -> impl Stream<Item = Result<Item, Error>> + Send + use<> {
+        let reading = Reading {
+            client: self.clone(),
+            rest: scan,
+            body: None,
+            buffer: BytesMut::new(),
+            items: VecDeque::new(),
+            cursor: None,
+            failures: 0,
+            finished: false,
+        };
+        stream::unfold(Some(reading), |reading| async move {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(item)) => Some((Ok(item), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+    }
+}
+
+/// A scan under way.
+struct Reading {
+    client: Client,
+    rest: Scan,
+    body: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
+    buffer: BytesMut,
+    items: VecDeque<Item>,
+    /// Where the router said to go on.
+    cursor: Option<String>,
+    failures: u32,
+    finished: bool,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Item>, Error> {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                self.rest = self.rest.behind(&item.key);
+                return Ok(Some(item));
+            }
+            if self.finished {
+                return Ok(None);
+            }
+            match self.fill().await {
+                Ok(()) => self.failures = 0,
+                Err(error) if !error.may_pass() => return Err(error),
+                Err(error) => {
+                    self.failures += 1;
+                    if self.failures >= MAX_FAILURES {
+                        return Err(error);
+                    }
+                    (self.body, self.cursor) = (None, None);
+                    let pause = std::time::Duration::from_millis(50 << self.failures);
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..2.0))).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what has come.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let body = match &mut self.body {
+            Some(body) => body,
+            None => {
+                let path = match &self.cursor {
+                    Some(cursor) if self.rest.keys_only => format!("/v1/kv?keys_only=true&cursor={cursor}"),
+                    Some(cursor) => format!("/v1/kv?cursor={cursor}"),
+                    None => format!("/v1/kv?limit=1000000{}", self.rest.parameters()),
+                };
+                self.buffer.clear();
+                let response = self.client.open(&path).await?;
+                self.body.insert(response.bytes_stream().boxed())
+            }
+        };
+        let cut = |why: &str| Error::Unavailable(format!("the scan was cut short: {why}"));
+        let chunk = body
+            .next()
+            .await
+            .ok_or_else(|| cut("the stream ended without its last line"))?;
+        self.buffer
+            .extend_from_slice(&chunk.map_err(|error| cut(&error.to_string()))?);
+        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let line = self.buffer.split_to(end);
+            self.buffer.advance(1);
+            let line: Value =
+                serde_json::from_slice(&line).map_err(|error| Error::Nonsense(error.to_string()))?;
+            if let Some(error) = line.get("error") {
+                return Err(cut(error["detail"]
+                    .as_str()
+                    .unwrap_or("the router gave no reason")));
+            }
+            if let Some(cursor) = line.get("next_cursor") {
+                self.cursor = cursor.as_str().map(str::to_owned);
+                self.finished = self.cursor.is_none();
+                self.body = None;
+                return Ok(());
+            }
+            self.items.push_back(item(&line)?);
+        }
+        Ok(())
+    }
+}
+
+fn item(line: &Value) -> Result<Item, Error> {
+    Ok(Item {
+        key: text::take(line, "key")?.ok_or_else(|| Error::Nonsense("a row without a key".to_owned()))?,
+        value: text::take(line, "value")?.unwrap_or_default(),
+        revision: text::revision(line)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_that_broke_goes_on_behind_its_last_row() {
+        let last = Bytes::from_static(b"user/5");
+        let rest = Scan::prefix("user/").behind(&last);
+        assert_eq!(rest.parameters(), "&start=user%2F5%00&end=user0");
+        let rest = Scan::prefix("user/").reverse().behind(&last);
+        assert_eq!(rest.parameters(), "&start=user%2F&end=user%2F5&reverse=true");
+        let rest = Scan::everything().keys_only().behind(&last);
+        assert_eq!(rest.parameters(), "&start=user%2F5%00&keys_only=true");
+        assert_eq!(after_prefix(b"\xff\xff"), None);
+        assert_eq!(after_prefix(b"a\xff").as_deref(), Some(&b"b"[..]));
+    }
+}

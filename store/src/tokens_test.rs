@@ -1,0 +1,189 @@
+use holdfast_common::key::Span;
+use holdfast_common::proto::kv::Committed;
+use holdfast_common::revision::Revision;
+use proptest::prelude::*;
+
+use super::*;
+
+/// The table, its rows on disk, and what a restart would make of them.
+#[derive(Default)]
+struct Table {
+    tokens: Tokens,
+    rows: BTreeMap<Bytes, Bytes>,
+}
+
+impl Table {
+    fn write(&mut self, now_ms: u64, key: &str, token: &str, window_ms: u64, fingerprint: u128) -> Admission {
+        let mut rows = Batch::default();
+        let once = Once {
+            token: token.to_owned().into(),
+            window_ms,
+        };
+        self.tokens.expire(now_ms, &mut rows);
+        let admission = self
+            .tokens
+            .admit(key.as_bytes(), &once, fingerprint, now_ms, &mut rows);
+        if admission == Admission::New {
+            let outcome = WriteOutcome::Created(Revision(now_ms));
+            self.tokens
+                .remember(key.as_bytes(), &once, fingerprint, now_ms, &outcome, &mut rows);
+        }
+        self.keep(&rows);
+        admission
+    }
+
+    fn keep(&mut self, rows: &Batch) {
+        for row in rows.rows() {
+            match &row.value {
+                Some(value) => drop(self.rows.insert(row.key.clone(), value.clone())),
+                None => drop(self.rows.remove(&row.key)),
+            }
+        }
+        self.tokens.validate(&Span::everything()).unwrap();
+        assert_eq!(Tokens::rebuild(self.rows.clone()).unwrap(), self.tokens);
+    }
+}
+
+fn repeated(ms: u64) -> Admission {
+    Admission::Repeated(WriteOutcome::Created(Revision(ms)))
+}
+
+#[test]
+fn a_token_stands_for_the_first_write_of_its_key() {
+    let mut table = Table::default();
+    assert_eq!(table.write(1, "k", "t", 100, 7), Admission::New);
+    assert_eq!(table.write(2, "k", "t", 100, 7), repeated(1));
+    assert_eq!(table.write(3, "k", "t", 100, 8), Admission::Reused);
+    assert_eq!(table.write(4, "k", "u", 100, 8), Admission::New);
+    assert_eq!(table.write(5, "l", "t", 100, 8), Admission::New);
+    assert_eq!(table.write(6, "k", "t", 100, 7), repeated(1));
+}
+
+#[test]
+fn after_its_window_a_token_is_new_again() {
+    let mut table = Table::default();
+    assert_eq!(table.write(1_000, "k", "t", 50, 7), Admission::New);
+    assert_eq!(table.write(1_049, "k", "t", 50, 7), repeated(1_000));
+    assert_eq!(table.write(1_050, "k", "t", 50, 8), Admission::New);
+    assert_eq!(table.write(1_051, "k", "t", 50, 8), repeated(1_050));
+    assert_eq!(table.write(2_000, "other", "t", 50, 8), Admission::New);
+    assert_eq!(
+        table.rows.len(),
+        1,
+        "what is over is forgotten when another comes"
+    );
+}
+
+#[test]
+fn a_full_table_forgets_what_is_old_enough_and_else_turns_away() {
+    let mut table = Tokens::default();
+    let mut rows = Batch::default();
+    let mut write = |now_ms: u64, token: usize| {
+        let once = Once {
+            token: token.to_string().into(),
+            window_ms: 10 * LEAST_MS,
+        };
+        let admission = table.admit(b"k", &once, 0, now_ms, &mut rows);
+        if admission == Admission::New {
+            table.remember(b"k", &once, 0, now_ms, &WriteOutcome::WasAbsent, &mut rows);
+        }
+        assert!(table.known.len() <= MAX_TOKENS && table.bytes <= MAX_BYTES);
+        admission
+    };
+    for token in 0..MAX_TOKENS {
+        assert_eq!(write(1_000 + token as u64 / 1_000, token), Admission::New);
+    }
+    assert_eq!(write(2_000, MAX_TOKENS), Admission::Full);
+    assert_eq!(write(2_000, 0), Admission::Repeated(WriteOutcome::WasAbsent));
+    assert_eq!(
+        write(1_000 + LEAST_MS, MAX_TOKENS),
+        Admission::New,
+        "the oldest went"
+    );
+    assert_eq!(write(1_000 + LEAST_MS, MAX_TOKENS + 1), Admission::New);
+}
+
+#[test]
+fn bytes_are_bounded_too() {
+    let mut table = Tokens::default();
+    let mut rows = Batch::default();
+    let key = vec![b'k'; 4_096];
+    let mut turned_away = 0;
+    for token in 0..4_000u32 {
+        let once = Once {
+            token: token.to_string().into(),
+            window_ms: LEAST_MS,
+        };
+        match table.admit(&key, &once, 0, 1, &mut rows) {
+            Admission::New => table.remember(&key, &once, 0, 1, &WriteOutcome::WasAbsent, &mut rows),
+            other => {
+                assert_eq!(other, Admission::Full);
+                turned_away += 1;
+            }
+        }
+    }
+    assert!(table.bytes <= MAX_BYTES && turned_away > 0);
+}
+
+#[test]
+fn a_split_and_a_merge_keep_every_token_with_its_key() {
+    let mut table = Table::default();
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(table.write(1, key, "t", 100, 7), Admission::New);
+    }
+    let whole = table.tokens.clone();
+    let right = table.tokens.split_off(b"c");
+    table.tokens.validate(&Span::new("", "c").unwrap()).unwrap();
+    right.validate(&Span::new("c", "").unwrap()).unwrap();
+    assert_eq!((table.tokens.known.len(), right.known.len()), (2, 2));
+    table.tokens.absorb(right);
+    assert_eq!(table.tokens, whole);
+    table.tokens.validate(&Span::everything()).unwrap();
+    assert_eq!(table.write(2, "d", "t", 100, 7), repeated(1));
+}
+
+#[test]
+fn of_a_transaction_is_remembered_what_the_row_holds() {
+    let mut table = Table::default();
+    let once = Once {
+        token: "t".into(),
+        window_ms: 100,
+    };
+    let outcome = WriteOutcome::Committed(Box::new(Committed {
+        held: true,
+        revision: Revision(5),
+        reads: vec![None],
+    }));
+    let mut rows = Batch::default();
+    table.tokens.remember(b"k", &once, 7, 1, &outcome, &mut rows);
+    table.keep(&rows);
+}
+
+#[test]
+fn damage_is_told() {
+    let mut table = Table::default();
+    table.write(1, "k", "t", 100, 7);
+    let (key, row) = table.rows.pop_first().unwrap();
+    for cut in 0..row.len() {
+        assert!(
+            Tokens::rebuild([(key.clone(), row.slice(..cut))]).is_err(),
+            "{cut}"
+        );
+    }
+    assert!(Tokens::rebuild([(key.slice(1..), row.clone())]).is_err());
+    let other_version = [&[2], &row[1..]].concat();
+    assert!(Tokens::rebuild([(key, other_version.into())]).is_err());
+}
+
+proptest! {
+    /// What a restart reads equals what was in memory, at every step.
+    #[test]
+    fn memory_and_rows_agree(steps in prop::collection::vec((0u64..40, 0u8..4, 0u8..4, 1u64..60, 0u128..2), 0..60)) {
+        let mut table = Table::default();
+        let mut now_ms = 0;
+        for (wait, key, token, window_ms, fingerprint) in steps {
+            now_ms += wait;
+            table.write(now_ms, &key.to_string(), &token.to_string(), window_ms, fingerprint);
+        }
+    }
+}
