@@ -1,14 +1,16 @@
 //! What only the leading member has: the stores' reports, and what it has in mind because of them. Gone with its leadership.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 
 use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::corrections::Corrections;
+use crate::figures::history::History;
 use crate::member::Member;
 use crate::reports::Reports;
 use crate::schedule::Driver;
@@ -29,6 +31,10 @@ pub struct Lead {
     /// Replicas whose last report may teach the map something.
     news: Mutex<BTreeSet<(StoreId, ReplicaId)>>,
     wake: Notify,
+    /// How many follow the cluster live.
+    pub watchers: AtomicUsize,
+    figures: Mutex<History>,
+    sampled: watch::Sender<u64>,
     ended: CancellationToken,
 }
 
@@ -56,6 +62,9 @@ impl Lead {
             plans: Mutex::default(),
             news: Mutex::default(),
             wake: Notify::new(),
+            watchers: AtomicUsize::new(0),
+            figures: Mutex::default(),
+            sampled: watch::Sender::new(0),
             ended: CancellationToken::new(),
         }
     }
@@ -68,6 +77,21 @@ impl Lead {
     /// What the member has in mind.
     pub fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock()
+    }
+
+    /// Samples of the cluster's metrics. Taken with no other lock held.
+    pub fn figures(&self) -> MutexGuard<'_, History> {
+        self.figures.lock()
+    }
+
+    /// Tells that there is another sample.
+    pub fn note_sample(&self) {
+        self.sampled.send_modify(|count| *count += 1);
+    }
+
+    /// Word of every later sample.
+    pub fn sampled(&self) -> watch::Receiver<u64> {
+        self.sampled.subscribe()
     }
 
     /// Has the duties looked at now rather than at the next tick.

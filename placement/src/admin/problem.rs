@@ -31,6 +31,7 @@ enum Code {
     NotBootstrapped,
     Unavailable,
     OutcomeUnknown,
+    Forbidden,
 }
 
 impl Code {
@@ -97,6 +98,7 @@ impl Code {
                 "The request may or may not take effect",
                 true,
             ),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This is not allowed", false),
         }
     }
 }
@@ -138,6 +140,14 @@ impl Problem {
     pub(super) fn outcome_unknown(detail: impl Into<String>) -> Self {
         Self {
             code: Code::OutcomeUnknown,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that whoever asks may not have done.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::Forbidden,
             detail: detail.into(),
         }
     }
