@@ -1,6 +1,6 @@
 // What an operator can have done to stores and ranges: each asks first, and says what will happen.
 
-import { asking, type Fact } from './ask.svelte.ts';
+import { asking, attempt, type Fact } from './ask.svelte.ts';
 import { post, remove } from './api.ts';
 import { bytes, plural, words } from './format.ts';
 import { inBody, read, show } from './keys.ts';
@@ -113,8 +113,12 @@ export function removeStore(store: Store): void {
     isDangerous: true,
     typed: store.name,
     act: async () => {
-      await launcher.change('delete', store.name);
-      return `${store.name} was removed.`;
+      // This lasts for as long as there is data to copy; how far it is, the page shows.
+      void attempt(async () => {
+        await launcher.change('delete', store.name);
+        return `${store.name} has left, and its directory is gone.`;
+      });
+      return `${store.name} gives its data away.`;
     },
   });
 }
