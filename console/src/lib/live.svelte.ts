@@ -44,6 +44,8 @@ class Live {
   #things = nothing();
   /** What a new line has told so far, while it has not told everything. */
   #arriving: Things | null = null;
+  /** Ranges came, went or got other bounds since they were put in order. */
+  #isUnsorted = false;
   #source: EventSource | null = null;
   #heard = 0;
   #attempts = 0;
@@ -68,6 +70,8 @@ class Live {
   }
 
   store(id: number | null | undefined): Store | undefined {
+    // What is asked for by id changes with the list.
+    void this.stores;
     return id === null || id === undefined ? undefined : this.#things.stores.get(id);
   }
 
@@ -76,6 +80,7 @@ class Live {
   }
 
   range(id: number): Placed | undefined {
+    void this.ranges;
     return this.#things.ranges.get(id);
   }
 
@@ -124,7 +129,7 @@ class Live {
   #take(news: News): void {
     if (news.first) this.#arriving = nothing();
     const things = this.#arriving ?? this.#things;
-    this.#learn(things, news);
+    if (this.#learn(things, news)) this.#isUnsorted = true;
     if (news.about) this.about = news.about;
     if (news.config) this.config = news.config;
     if (news.cluster) this.cluster = news.cluster;
@@ -142,7 +147,8 @@ class Live {
       this.stores = [...stores.values()].filter((store) => store.state !== 'removed').sort((a, b) => a.id - b.id);
     }
     if (isWhole || news.ranges || news.ranges_gone) {
-      this.ranges = [...ranges.values()].sort((a, b) => compare(a.from, b.from));
+      this.ranges = isWhole || this.#isUnsorted ? [...ranges.values()].sort((a, b) => compare(a.from, b.from)) : this.ranges.map((range) => ranges.get(range.id) ?? range);
+      this.#isUnsorted = false;
     }
     if (isWhole || news.operators || news.operators_gone) {
       this.operators = [...operators.values()].sort((a, b) => b.id - a.id);
@@ -152,10 +158,17 @@ class Live {
     }
   }
 
-  #learn(things: Things, news: News): void {
+  /** Takes the news; true if ranges came, went or got other bounds. */
+  #learn(things: Things, news: News): boolean {
+    let isUnsorted = (news.ranges_gone?.length ?? 0) > 0;
     for (const store of news.stores ?? []) things.stores.set(store.id, store);
     for (const range of news.ranges ?? []) {
-      const [from, to] = [bytesOf(range.start, range.start_base64), bytesOf(range.end, range.end_base64)];
+      const known = things.ranges.get(range.id);
+      const isSame = (bound: 'start' | 'end'): boolean =>
+        known?.[bound] === range[bound] && known[`${bound}_base64`] === range[`${bound}_base64`];
+      const from = known && isSame('start') ? known.from : bytesOf(range.start, range.start_base64);
+      const to = known && isSame('end') ? known.to : bytesOf(range.end, range.end_base64);
+      isUnsorted ||= from !== known?.from;
       things.ranges.set(range.id, { ...range, from, to });
     }
     for (const operator of news.operators ?? []) things.operators.set(operator.id, operator);
@@ -164,6 +177,7 @@ class Live {
     for (const id of news.ranges_gone ?? []) things.ranges.delete(id);
     for (const id of news.operators_gone ?? []) things.operators.delete(id);
     for (const id of news.decisions_gone ?? []) things.decisions.delete(id);
+    return isUnsorted;
   }
 
   #sample(figures: Figures): void {
