@@ -41,6 +41,8 @@ class Live {
   decisions = $state.raw<Decision[]>([]);
   figures = $state.raw<Figures[]>([]);
 
+  readonly heartbeatMs = $derived(Number(this.config?.heartbeat_interval_ms ?? 1_000));
+
   #things = nothing();
   /** What a new line has told so far, while it has not told everything. */
   #arriving: Things | null = null;

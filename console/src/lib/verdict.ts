@@ -25,10 +25,11 @@ export interface Verdict {
 const FULL = 0.9;
 const FILLING = 0.8;
 
-export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], operators: Operator[], figures?: Figures): Verdict {
+export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], operators: Operator[], figures?: Figures, heartbeatMs = 1_000): Verdict {
+  const usualSilenceMs = heartbeatMs * 2.5;
   const findings = [
     ...rangeFindings(cluster, ranges, operators),
-    ...storeFindings(stores),
+    ...storeFindings(stores, usualSilenceMs),
     ...memberFindings(cluster),
     ...trafficFindings(figures),
   ];
@@ -44,11 +45,13 @@ export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], oper
     return { grade: 'ok', title: 'Everything is in order.', detail, findings };
   }
   const bad = findings.filter((finding) => finding.grade === 'bad').length;
-  const detail =
-    bad > 0
-      ? 'Part of the data can’t be read or written now.'
-      : 'All data can be read and written. What is below needs an eye, or heals by itself.';
-  return { grade: worst, title: bad > 0 ? 'Something is down.' : 'In order, with reservations.', detail, findings };
+  const told = {
+    bad: ['Something is wrong.', 'What is below needs somebody now.'],
+    warn: ['In order, with reservations.', 'All data can be read and written. What is below needs an eye, or heals by itself.'],
+    unknown: ['In order, with work under way.', 'All data can be read and written.'],
+  } as const;
+  const [title, detail] = told[bad > 0 ? 'bad' : worst];
+  return { grade: worst, title, detail, findings };
 }
 
 function rangeFindings(cluster: Cluster, ranges: Range[], operators: Operator[]): Finding[] {
@@ -82,14 +85,14 @@ function rangeFindings(cluster: Cluster, ranges: Range[], operators: Operator[])
   return findings;
 }
 
-function storeFindings(stores: Store[]): Finding[] {
+function storeFindings(stores: Store[], usualSilenceMs: number): Finding[] {
   const findings: Finding[] = [];
   for (const store of stores) {
     const href = `/stores/${store.id}`;
     const silence = duration(store.last_heartbeat_age_ms ?? 0);
     if (store.state === 'down') {
       findings.push({ grade: 'warn', what: `${store.name} is down`, so: `Not heard of for ${silence}.`, href });
-    } else if (store.state === 'suspect') {
+    } else if (store.state === 'suspect' || (store.state === 'up' && (store.last_heartbeat_age_ms ?? 0) >= usualSilenceMs)) {
       findings.push({ grade: 'warn', what: `${store.name} is silent`, so: `Not heard of for ${silence}.`, href });
     } else if (store.state === 'draining' || store.state === 'decommissioning') {
       const left = store.drain;

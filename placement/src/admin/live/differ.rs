@@ -17,9 +17,6 @@ use crate::view::View;
 /// Most ranges told at once: the rest follows in the next event.
 pub(super) const MAX_RANGES: usize = 1_000;
 
-/// Silence below this is a store's usual rhythm, milliseconds.
-const USUAL_SILENCE_MS: u64 = 2_500;
-
 /// What a watcher was told.
 #[derive(Default)]
 pub(super) struct Differ {
@@ -134,7 +131,8 @@ fn print(of: impl Hash) -> u64 {
 
 fn store_print(store: &Store, led: usize, view: &View<'_>) -> u64 {
     let report = view.reports.store(store.id);
-    let silence = view.silence(store.id);
+    let (silence, interval) = (view.silence(store.id), view.state.settings.heartbeat_interval_ms);
+    let is_unusual = silence >= interval * 5 / 2;
     print((
         (
             &store.name,
@@ -155,7 +153,7 @@ fn store_print(store: &Store, led: usize, view: &View<'_>) -> u64 {
             )
         }),
         // How long a silent store has been so is told by the second.
-        (silence >= USUAL_SILENCE_MS).then_some(silence / 1_000),
+        is_unusual.then_some(silence / 1_000),
     ))
 }
 
@@ -239,7 +237,7 @@ mod tests {
         assert!(first.is_first && !first.has_more);
         assert_eq!((first.stores.len(), first.ranges.len()), (3, 1));
         assert_eq!(news(&mut differ, &world), News::default());
-        world.now += USUAL_SILENCE_MS;
+        world.now += 5_000;
         let silent = news(&mut differ, &world);
         assert_eq!((silent.stores.len(), silent.ranges.len()), (3, 0), "{silent:?}");
         world.heartbeats();
