@@ -37,6 +37,7 @@ export async function serve(count, changing) {
   const server = createServer(async (request, response) => {
     const path = new URL(request.url, 'http://x').pathname;
     if (path === '/v1/live') return live(response, count, changing);
+    if (path === '/v1/heatmap') return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(heatmap(count)));
     const name = extname(path) ? path.slice(1) : 'index.html';
     try {
       const body = await readFile(join(DIST, name));
@@ -47,6 +48,20 @@ export async function serve(count, changing) {
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
   return { url: `http://127.0.0.1:${server.address().port}`, close: () => (server.closeAllConnections(), server.close()) };
+}
+
+/** A load that wanders through the key space, and a place that is always hot. */
+function heatmap(count) {
+  const [rows, columns] = [96, 120];
+  const now = Math.floor(Date.now() / 1000);
+  const at = (b) => keyOf(Math.floor((b * count) / rows), count);
+  const heat = (t, b) => Math.max(0, Math.round(4_000 * Math.exp(-(((b - 20 - t / 3) / 4) ** 2)) + (b === 70 ? 900 : 0) + (((b * 7 + t * 3) % 11) - 4) * 8));
+  return {
+    metric: 'writes', unit: 'operations per second',
+    buckets: Array.from({ length: rows }, (_, b) => ({ start: at(b), end: b + 1 === rows ? '' : at(b + 1) })),
+    times: Array.from({ length: columns }, (_, t) => now - (columns - t) * 30),
+    values: Array.from({ length: columns }, (_, t) => Array.from({ length: rows }, (_, b) => heat(t, b))),
+  };
 }
 
 function live(response, count, changing) {
