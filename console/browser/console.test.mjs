@@ -8,7 +8,7 @@ import { serve } from './fake.mjs';
 
 const OUT = new URL('out/', import.meta.url).pathname;
 /** Long enough for anything that is going to happen at all. */
-const PATIENCE = 60_000;
+const PATIENCE = 30_000;
 /** What a router or placement member of this version may not serve yet; the page says so. */
 const ABSENT = ['/v1/heatmap', '/router/openapi.json'];
 
@@ -210,7 +210,7 @@ test('a setting is changed, and one that makes no sense is refused in the cluste
 test('a lost connection is shown, and heals', async () => {
   const { page, close, picture } = await open('/stores', ['ERR_']);
   await fetch(`${cluster.control}/stop/placement-1`, { method: 'POST' });
-  await page.getByText('Connection lost').waitFor();
+  await page.locator('aside').getByText('Connection lost').last().waitFor();
   await picture('lost');
   await fetch(`${cluster.control}/start/placement-1`, { method: 'POST' });
   await page.getByText('Live from placement-1').waitFor();
