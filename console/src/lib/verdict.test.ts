@@ -39,3 +39,10 @@ test('a departure is told and is no fault', () => {
 test('a new leading member says that it does not know yet', () => {
   expect(verdict(cluster({ settled: false }), stores, [range('no_leader')], []).grade).toBe('unknown');
 });
+
+test('disks that fill are one finding, and a full one is urgent', () => {
+  const full = (available: number) => ({ capacity: { total: 100, used: 1, available } });
+  const found = verdict(cluster(), [store(1, full(15)), store(2, full(12)), store(3)], [range('ok')], []);
+  expect(found.findings.map((finding) => [finding.grade, finding.what])).toEqual([['warn', 'The disks of 2 stores are 88 % full']]);
+  expect(verdict(cluster(), [store(1, full(5))], [range('ok')], []).grade).toBe('bad');
+});

@@ -99,13 +99,25 @@ function storeFindings(stores: Store[], usualSilenceMs: number): Finding[] {
       const so = left === null ? '' : store.state === 'draining' ? `${plural(left.leaders_left, 'leadership')} left.` : `${plural(left.ranges_left, 'range')} left.`;
       findings.push({ grade: left && left.problems.length > 0 ? 'warn' : 'unknown', what: `${store.name} is ${store.state}`, so: left?.problems[0] ?? so, href });
     }
-    const { total, available } = store.capacity ?? { total: 0, available: 0 };
-    const full = total > 0 ? 1 - available / total : 0;
-    if (full >= FILLING && store.state !== 'down') {
-      findings.push({ grade: full >= FULL ? 'bad' : 'warn', what: `${store.name}’s disk is ${Math.floor(full * 100)} % full`, so: 'Writes are refused when nothing is left.', href });
-    }
   }
-  return findings;
+  return [...findings, ...diskFindings(stores)];
+}
+
+/** One for all of them: stores that share a disk fill it together. */
+function diskFindings(stores: Store[]): Finding[] {
+  const fullness = (store: Store): number => (store.capacity && store.capacity.total > 0 ? 1 - store.capacity.available / store.capacity.total : 0);
+  const filling = stores.filter((store) => store.state !== 'down' && fullness(store) >= FILLING);
+  if (filling.length === 0) return [];
+  const most = Math.max(...filling.map(fullness));
+  const whose = filling.length === 1 ? `${filling[0]?.name}’s disk is` : `The disks of ${count(filling.length)} stores are`;
+  return [
+    {
+      grade: most >= FULL ? 'bad' : 'warn',
+      what: `${whose} ${Math.floor(most * 100)} % full`,
+      so: 'Writes are refused when next to nothing is left.',
+      href: filling.length === 1 ? `/stores/${filling[0]?.id}` : '/stores',
+    },
+  ];
 }
 
 function memberFindings(cluster: Cluster): Finding[] {
