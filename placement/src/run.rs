@@ -14,11 +14,10 @@ use holdfast_common::raft::types::{Node, Raft};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Upstreams};
 use crate::admission::{self, Newcomer, Status, announce};
 use crate::command::Command;
 use crate::config::{Config, Invalid, Peers};
-use crate::duties;
 use crate::group::{Addresses, Door, GROUP, Group};
 use crate::identity::{self, DataDir, Phase};
 use crate::machine::Machine;
@@ -26,6 +25,7 @@ use crate::member::Member;
 use crate::roster::replica;
 use crate::service::Rpc;
 use crate::snapshot::{self, Snapshots};
+use crate::{duties, figures};
 use crate::{metrics, state};
 
 /// Renders the metrics of the process in Prometheus' text format.
@@ -137,7 +137,8 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         .await
         .map_err(|source| listen(&config.rpc, source))?;
     let serving = tokio::spawn(server.serve(ended.child_token()));
-    let admin = Admin::new(config.name.clone(), member.clone(), render, shutdown.clone());
+    let upstreams = Upstreams::new(config.routers.clone(), config.control.clone());
+    let admin = Admin::new(member.clone(), upstreams, render, shutdown.clone());
     let http = admin::serve(&config.http, admin, ended.child_token()).await;
     let http = http.map_err(|source| listen(&config.http, source))?;
 
@@ -229,6 +230,9 @@ impl Parts<'_> {
             let _ = self.member.set(member.clone());
             let stop_duties = shutdown.child_token();
             let _stop_when_dropped = stop_duties.clone().drop_guard();
+            let routers = self.config.routers.clone();
+            let survey = figures::survey::run(member.clone(), routers, stop_duties.clone());
+            let survey = tokio::spawn(survey);
             let duties = tokio::spawn(duties::run(member, stop_duties.clone()));
             let nonce = dir.nonce();
             let ended = tokio::select! {
@@ -240,8 +244,8 @@ impl Parts<'_> {
                 hand_over(&group, me).await;
             }
             stop_duties.cancel();
-            // A panic in it has been logged.
-            let _ = duties.await;
+            // A panic in them has been logged.
+            let _ = tokio::join!(duties, survey);
             ended
         };
         let outcome = tokio::select! {

@@ -42,6 +42,14 @@ struct Flags {
     #[arg(long, value_name = "NAME=RPC,NAME=RPC…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     members: Vec<String>,
+    /// Routers through which the console looks at data
+    #[arg(long, value_name = "ADDR,ADDR…", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routers: Vec<String>,
+    /// The control API of the launcher that runs the cluster
+    #[arg(long, value_name = "ADDR", hide = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<String>,
     /// Found a new cluster; obeyed once, by one member with an empty directory
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

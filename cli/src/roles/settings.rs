@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use crate::exit::{Failure, Outcome};
 
 /// Settings that are lists, which environment and flags write with commas.
-const LISTS: [&str; 2] = ["placement", "members"];
+const LISTS: [&str; 3] = ["placement", "members", "routers"];
 
 /// Settings that are tables, which the environment writes as `name=value` with commas.
 const TABLES: [&str; 1] = ["labels"];

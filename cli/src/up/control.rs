@@ -1,4 +1,4 @@
-//! The launcher's control API, on loopback only: the list of members, and to add, stop and start them.
+//! The launcher's control API, on loopback only: the list of members, and to add, stop, start and delete them.
 //!
 //! A handler turns a request into a [`Request`] and waits for the launcher's answer; the launcher alone touches processes.
 
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cluster_file::{Entry, State as MemberState};
+use super::leave::leave;
 
 /// What the launcher is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) enum Action {
     Stop(String),
     /// Start a member that does not run.
     Start(String),
+    /// Stop a store that has left the cluster, and remove its directory.
+    Forget(String),
 }
 
 /// Why the launcher did not do it.
@@ -125,20 +128,25 @@ async fn start(State(launcher): Launcher, Path(id): Path<String>) -> Response {
     change(&launcher, Action::Start(id)).await
 }
 
-async fn delete(Path(id): Path<String>) -> Response {
-    let why =
-        format!("decommissioning is not built yet: {id} can be stopped, but its replicas would be missed");
-    (StatusCode::NOT_IMPLEMENTED, Json(json!({"error": why}))).into_response()
+/// Goes on when whoever asked goes away: half a departure would leave a store that nobody stops.
+async fn delete(State(launcher): Launcher, Path(id): Path<String>) -> Response {
+    let left = tokio::spawn(async move { leave(&launcher, &id).await }).await;
+    answer(left.unwrap_or_else(|error| Err(Refusal::Failed(error.to_string()))))
 }
 
 async fn change(launcher: &mpsc::Sender<Request>, action: Action) -> Response {
-    match ask(launcher, action).await {
+    answer(ask(launcher, action).await)
+}
+
+fn answer(outcome: Result<Vec<Entry>, Refusal>) -> Response {
+    match outcome {
         Ok(entries) => Json(entries.into_iter().map(Node::from).next()).into_response(),
         Err(refusal) => problem(&refusal),
     }
 }
 
-async fn ask(launcher: &mpsc::Sender<Request>, action: Action) -> Result<Vec<Entry>, Refusal> {
+/// Has the launcher do something.
+pub(super) async fn ask(launcher: &mpsc::Sender<Request>, action: Action) -> Result<Vec<Entry>, Refusal> {
     let gone = || Refusal::Failed("the launcher is stopping".into());
     let (reply, answer) = oneshot::channel();
     launcher

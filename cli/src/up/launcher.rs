@@ -93,7 +93,7 @@ impl Launcher {
 
     /// Starts everything, says so, and stays.
     async fn live(&mut self) -> Outcome {
-        control::serve(self.args.base_port + 9, self.control.clone()).await?;
+        control::serve(self.args.base_port + plan::CONTROL_PORT, self.control.clone()).await?;
         let started = clock::timeout(START_WITHIN, self.start()).await;
         started.map_err(|_| {
             Failure::new(

@@ -76,6 +76,24 @@ impl Members {
         self.specs.push(spec);
     }
 
+    /// Removes a member that does not run, and its directory; tells what it was.
+    pub(super) fn remove(&mut self, name: &str) -> Outcome<Option<Entry>> {
+        let entry = self.file.members.iter().position(|entry| entry.name == name);
+        let Some(entry) = entry.map(|i| self.file.members.remove(i)) else {
+            return Ok(None);
+        };
+        self.specs.retain(|spec| spec.name != name);
+        // First it is forgotten: a directory that is half removed must not be started on.
+        self.file.write(&self.dir)?;
+        if let Some(dir) = &entry.data_dir {
+            match std::fs::remove_dir_all(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(Some(entry))
+    }
+
     /// Notes which ids the placement driver gave to stores.
     pub(super) fn note_store_ids(&mut self, ids: &[(String, u64)]) -> Outcome {
         let stores = self

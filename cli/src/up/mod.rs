@@ -1,12 +1,13 @@
 //! `holdfast up`: a local cluster, every member its own process.
 //!
 //! [`plan`] decides who there is and on which ports (pure), [`member`] is one child process, [`members`] are all of them,
-//! [`cluster_file`] tells the outside who runs, [`control`] takes its [`wishes`], [`ready`] waits for the first write to be
+//! [`cluster_file`] tells the outside who runs, [`control`] takes its [`wishes`] ([`leave`] is the one that takes long), [`ready`] waits for the first write to be
 //! possible and [`launcher`] holds it all together.
 
 mod cluster_file;
 mod control;
 mod launcher;
+mod leave;
 mod member;
 mod members;
 mod plan;

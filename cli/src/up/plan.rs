@@ -37,6 +37,9 @@ pub(super) struct Spec {
 /// Tells a placement member to found the cluster.
 pub(super) const BOOTSTRAP: &str = "--bootstrap";
 
+/// Where the launcher's control API listens, behind the base port.
+pub(super) const CONTROL_PORT: u16 = 9;
+
 /// Most stores that the ports have room for.
 pub(super) const MAX_STORES: u16 = 30;
 
@@ -76,6 +79,9 @@ fn placement(args: &UpArgs, dir: &Path, number: u16, rpc: &[String], first_start
     let data_dir = dir.join(&name);
     let mut command = role_command("placement", &name, &data_dir, &http, &own_rpc);
     command.extend(["--members".into(), members.join(",").into()]);
+    let routers: Vec<String> = (1..=args.routers).map(|n| router_http(args, n)).collect();
+    command.extend(["--routers".into(), routers.join(",").into()]);
+    command.extend(["--control".into(), address(args.base_port + CONTROL_PORT).into()]);
     if first_start && number == 1 {
         command.push(BOOTSTRAP.into());
     }
@@ -109,7 +115,7 @@ pub(super) fn store(args: &UpArgs, dir: &Path, number: u16, name: &str) -> Spec 
 }
 
 fn router(args: &UpArgs, number: u16, placement: &[String]) -> Spec {
-    let http = address(args.base_port + number - 1);
+    let http = router_http(args, number);
     let words = ["router", "--http", &http, "--placement", &placement.join(",")];
     let command = words.iter().map(OsString::from).collect();
     Spec {
@@ -121,6 +127,10 @@ fn router(args: &UpArgs, number: u16, placement: &[String]) -> Spec {
         data_dir: None,
         command,
     }
+}
+
+fn router_http(args: &UpArgs, number: u16) -> String {
+    address(args.base_port + number - 1)
 }
 
 fn role_command(role: &str, name: &str, data_dir: &Path, http: &str, rpc: &str) -> Vec<OsString> {

@@ -21,6 +21,7 @@ impl Launcher {
             Action::Add(name) => self.add_store(name).await?,
             Action::Stop(name) => self.stop_member(name).await?,
             Action::Start(name) => self.start_member(name)?,
+            Action::Forget(name) => return self.forget_store(name).await,
         };
         Ok(vec![self.entry(&name)?.clone()])
     }
@@ -50,6 +51,15 @@ impl Launcher {
         let spec = spec.ok_or_else(|| Refusal::Unknown(name.clone()))?;
         self.members.start(&spec).map_err(failed)?;
         Ok(name)
+    }
+
+    /// Stops a store if it runs, and removes it and its directory; tells what it was.
+    async fn forget_store(&mut self, name: String) -> Result<Vec<Entry>, Refusal> {
+        self.entry(&name)?;
+        let stopped = self.members.stop(std::slice::from_ref(&name)).await;
+        stopped.map_err(failed)?;
+        let gone = self.members.remove(&name).map_err(failed)?;
+        Ok(gone.into_iter().collect())
     }
 
     /// A store of this name with the first free number.

@@ -36,7 +36,7 @@ pub(super) async fn show(
     Ok(Json(cluster).into_response())
 }
 
-fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) -> Value {
+pub(super) fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) -> Value {
     let mut stores: BTreeMap<&str, usize> = BTreeMap::new();
     for store in view.state.stores.values() {
         *stores
@@ -84,7 +84,7 @@ fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) -> Value {
 }
 
 /// The members, with what each is in the group.
-fn members(leading: &Leading) -> Vec<Value> {
+pub(super) fn members(leading: &Leading) -> Vec<Value> {
     let metrics = leading.member.group.raft().metrics().borrow_watched().clone();
     let membership = metrics.membership_config.membership();
     let role = |number: MemberId| match replica(&number) {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -53,15 +53,4 @@ pub(super) async fn openapi() -> Response {
         include_str!("openapi.json"),
     )
         .into_response()
-}
-
-/// What answers here.
-pub(super) async fn about(State(admin): State<Admin>) -> Html<String> {
-    let name = admin.name.replace('&', "&amp;").replace('<', "&lt;");
-    Html(format!(
-        "<!doctype html><meta charset=utf-8><title>Holdfast</title><h1>Holdfast placement driver</h1>\
-         <p>This is member {name}. Its API: <a href=/v1/cluster>cluster</a>, <a href=/v1/stores>stores</a>, \
-         <a href=/v1/ranges>ranges</a>, <a href=/v1/operators>operators</a>, <a href=/v1/decisions>decisions</a>, \
-         <a href=/v1/config>config</a>, <a href=/openapi.json>OpenAPI</a>, <a href=/metrics>metrics</a>."
-    ))
 }

@@ -21,10 +21,16 @@ pub(super) fn range(range: &Descriptor, view: &View<'_>) -> Value {
     json.insert("id".to_owned(), json!(range.id));
     put_key(&mut json, "start", span.start());
     put_key(&mut json, "end", span.end());
-    let replicas = range
-        .replicas
-        .iter()
-        .map(|replica| json!({"id": replica.id, "store_id": replica.store, "role": role(replica.role)}));
+    let replicas = range.replicas.iter().map(|replica| {
+        let progress = view.progress(range.id, replica.id);
+        json!({
+            "id": replica.id,
+            "store_id": replica.store,
+            "role": role(replica.role),
+            "lag_entries": progress.and_then(|progress| progress.lag_entries),
+            "live": progress.map(|progress| progress.live),
+        })
+    });
     let leading = view.reports.leading(range.id);
     let load = leading.map(ProtoLeading::load).unwrap_or_default();
     let hot = leading.and_then(|leading| leading.hot.as_deref());

@@ -1,11 +1,14 @@
 //! The admin API over HTTP: one file a resource. Any member answers: one that does not lead hands the request on.
 
 mod cluster;
+mod console;
 mod decisions;
 mod forward;
 mod health;
 mod heatmap;
+mod hop;
 mod json;
+mod live;
 mod operators;
 mod page;
 mod plan;
@@ -17,6 +20,7 @@ mod recover;
 mod retire;
 mod settings;
 mod stores;
+mod upstream;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -26,13 +30,16 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use holdfast_common::clock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::hop::Verbatim;
+pub(crate) use self::hop::fetch_text;
 use self::problem::Problem;
+pub use self::upstream::Upstreams;
 use crate::lead::Lead;
 use crate::member::Member;
 use crate::run::Render;
@@ -48,8 +55,8 @@ const REQUEST_ID: &str = "x-request-id";
 /// What the handlers look at.
 #[derive(Clone)]
 pub struct Admin {
-    name: String,
     member: Arc<OnceLock<Arc<Member>>>,
+    upstreams: Arc<Upstreams>,
     render: Render,
     shutdown: CancellationToken,
 }
@@ -57,14 +64,14 @@ pub struct Admin {
 impl Admin {
     /// The window on the member that `member` will hold once it is admitted.
     pub fn new(
-        name: String,
         member: Arc<OnceLock<Arc<Member>>>,
+        upstreams: Arc<Upstreams>,
         render: Render,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
-            name,
             member,
+            upstreams,
             render,
             shutdown,
         }
@@ -120,19 +127,22 @@ fn routes(admin: Admin) -> Router {
             get(operators::show).delete(operators::cancel),
         )
         .route("/v1/decisions", get(decisions::list))
+        .route("/v1/live", get(live::follow))
         .route("/v1/config", get(settings::show).patch(settings::patch))
         .route("/v1/heatmap", get(heatmap::show))
         .route_layer(middleware::from_fn_with_state(admin.clone(), led_here));
     let own = Router::new()
-        .route("/", get(health::about))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/openapi.json", get(health::openapi));
+        .route("/openapi.json", get(health::openapi))
+        .route("/router/{*path}", any(upstream::router))
+        .route("/api/control/{*path}", any(upstream::control));
     led.merge(own)
-        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .fallback(console::serve)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(upstream::own_pages))
         .layer(middleware::from_fn(identified))
         .with_state(admin)
 }
@@ -145,9 +155,10 @@ async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) 
     match member.lead() {
         Ok(lead) => {
             request.extensions_mut().insert(Leading { member, lead });
+            request.extensions_mut().insert(admin);
             next.run(request).await
         }
-        Err(error) => forward::to_leader(&member, request, &error)
+        Err(error) => forward::to_leader(&member, request, &error, &admin.shutdown)
             .await
             .unwrap_or_else(IntoResponse::into_response),
     }
@@ -166,11 +177,13 @@ async fn identified(mut request: Request, next: Next) -> Response {
         .unwrap_or_else(|| HeaderValue::from_static("none"));
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
+    let is_ours = response.extensions().get::<Verbatim>().is_none();
     if let Some(problem) = response
         .extensions()
         .get::<Problem>()
         .cloned()
         .or_else(|| Problem::unsaid(&response))
+        .filter(|_| is_ours)
     {
         response = problem.document(id.to_str().unwrap_or_default());
     }

@@ -30,6 +30,7 @@ enum Code {
     NotBootstrapped,
     Unavailable,
     OutcomeUnknown,
+    Forbidden,
 }
 
 impl Code {
@@ -90,6 +91,7 @@ impl Code {
                 "The request may or may not take effect",
                 true,
             ),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This is not allowed", false),
         }
     }
 }
@@ -136,6 +138,14 @@ impl Problem {
     pub(super) fn outcome_unknown(detail: impl Into<String>) -> Self {
         Self {
             code: Code::OutcomeUnknown,
+            detail: detail.into(),
+        }
+    }
+
+    /// Something that whoever asks may not have done.
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self {
+            code: Code::Forbidden,
             detail: detail.into(),
         }
     }

@@ -1,6 +1,7 @@
 //! Whole placement drivers in one process, over TCP, with stores made of thin air.
 
 mod fake_store;
+mod live;
 mod members;
 mod ranges;
 

@@ -1,0 +1,157 @@
+//! The processes beside the placement driver that the console talks to: a router, for data, and the launcher, for processes.
+//! They are reached through the member that the page came from, so that the page needs nobody else's leave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::{Request, State};
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+
+use super::Admin;
+use super::hop::{Broken, Hop};
+use super::problem::Problem;
+
+/// Where they are.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    /// Routers, any of which will do.
+    pub routers: Vec<String>,
+    /// The launcher's control API, where a launcher runs the cluster.
+    pub control: Option<String>,
+    turn: AtomicUsize,
+}
+
+impl Upstreams {
+    /// Routers and launcher at these addresses, host and port each.
+    pub fn new(routers: Vec<String>, control: Option<String>) -> Arc<Self> {
+        let turn = AtomicUsize::new(0);
+        Arc::new(Self {
+            routers,
+            control,
+            turn,
+        })
+    }
+
+    /// A connection to a router: the next one that can be reached.
+    async fn router(&self) -> Result<Hop, Problem> {
+        let count = self.routers.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut last = None;
+        for i in 0..count {
+            match Hop::connect(&self.routers[(first.wrapping_add(i)) % count]).await {
+                Ok(hop) => return Ok(hop),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(match last {
+            Some(error) => Problem::unavailable(format!("no router can be reached; the last was {error}")),
+            None => Problem::not_found(
+                "this member was not told of a router: start it with --routers to look at data here",
+            ),
+        })
+    }
+}
+
+/// `/router/…`: the same without `/router`, at a router.
+pub(super) async fn router(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
+    let request = moved(request, "/router")?;
+    let hop = admin.upstreams.router().await?;
+    hop.send(request).await.map_err(broken)
+}
+
+/// `/api/control/…`, at the launcher.
+pub(super) async fn control(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
+    let address = admin.upstreams.control.as_deref().ok_or_else(|| {
+        Problem::not_found("no launcher runs this cluster: its processes are started and stopped elsewhere")
+    })?;
+    let hop = Hop::connect(address).await.map_err(broken)?;
+    hop.send(request).await.map_err(broken)
+}
+
+fn broken(error: Broken) -> Problem {
+    match error {
+        Broken::Unreachable { .. } => Problem::unavailable(error.to_string()),
+        Broken::Unanswered { .. } => Problem::outcome_unknown(error.to_string()),
+    }
+}
+
+/// The request with its path, every byte as it came, less `prefix`.
+fn moved(mut request: Request, prefix: &str) -> Result<Request, Problem> {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    let rest = target.strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+    let uri = rest.and_then(|rest| rest.parse::<Uri>().ok());
+    *request.uri_mut() = uri.ok_or_else(|| Problem::not_found("there is nothing at this path"))?;
+    Ok(request)
+}
+
+/// Refuses what another site has a browser send: whoever looks at some page must not thereby change a cluster that their
+/// machine can reach.
+pub(super) async fn own_pages(request: Request, next: axum::middleware::Next) -> Response {
+    if request.method().is_safe() || !is_foreign(request.headers()) {
+        return next.run(request).await;
+    }
+    Problem::forbidden("this request comes from a page of another site").into_response()
+}
+
+/// Whether a browser says that the request was made by a page of somebody else.
+fn is_foreign(headers: &axum::http::HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text("host").unwrap_or_default();
+    let of_other_origin = text("origin").is_some_and(|origin| {
+        origin
+            .split_once("://")
+            .is_none_or(|(_, authority)| authority != host)
+    });
+    of_other_origin || text("sec-fetch-site").is_some_and(|site| site == "cross-site")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_handed_on_byte_for_byte() {
+        let moved_to = |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            moved(request, "/router")
+                .map(|request| request.uri().to_string())
+                .ok()
+        };
+        assert_eq!(
+            moved_to("/router/v1/kv/a%2Fb%FF/../c?ttl=3"),
+            Some("/v1/kv/a%2Fb%FF/../c?ttl=3".into())
+        );
+        assert_eq!(moved_to("/routers"), None);
+    }
+
+    #[test]
+    fn only_pages_of_this_member_may_change_something() {
+        let from = |pairs: &[(&str, &str)]| {
+            let mut request = Request::builder();
+            for (name, value) in pairs {
+                request = request.header(*name, *value);
+            }
+            is_foreign(request.body(()).unwrap().headers())
+        };
+        assert!(!from(&[("host", "localhost:7410")]), "a program");
+        assert!(!from(&[
+            ("host", "localhost:7410"),
+            ("origin", "http://localhost:7410")
+        ]));
+        assert!(from(&[
+            ("host", "localhost:7410"),
+            ("origin", "http://example.com")
+        ]));
+        assert!(from(&[("host", "localhost:7410"), ("origin", "null")]));
+        assert!(from(&[
+            ("host", "localhost:7410"),
+            ("sec-fetch-site", "cross-site")
+        ]));
+    }
+}
