@@ -54,10 +54,7 @@ impl Scheduler for Hot {
         while ideas.len() < CHANGES
             && let Some((from, load)) = plan.next_giver(&stuck)
         {
-            match plan
-                .best_transfer(from, load)
-                .or_else(|| plan.best_move(from, load))
-            {
+            match plan.relief(from, load) {
                 Some(relief) => ideas.push(plan.take(from, load, &relief)),
                 None => {
                     stuck.insert(from);
@@ -67,6 +64,14 @@ impl Scheduler for Hot {
         }
         ideas
     }
+}
+
+/// The stores that have more than their share and that no move would relieve.
+pub(super) fn stuck(view: &View<'_>) -> BTreeSet<StoreId> {
+    let plan = Plan::of(view);
+    let overloaded = plan.burden.overloaded().into_iter();
+    let stuck = overloaded.filter(|(store, load)| plan.relief(*store, *load).is_none());
+    stuck.map(|(store, _)| store).collect()
 }
 
 /// A change that would help.
@@ -133,6 +138,7 @@ impl<'a> Plan<'a> {
         };
         led.filter(move |(units, range)| {
             *units >= least
+                && self.view.reports.is_load_measured(range.id)
                 && !self.taken.contains(&range.id)
                 && !self.view.is_busy(range.id)
                 && !range.is_joint()
@@ -144,6 +150,11 @@ impl<'a> Plan<'a> {
         let taker = self.burden.known(to)?;
         let is_closer = load - units - taker >= MARGIN * self.burden.mean();
         (is_closer && taker < self.burden.mean()).then(|| (load - units).max(taker + units))
+    }
+
+    fn relief(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {
+        self.best_transfer(from, load)
+            .or_else(|| self.best_move(from, load))
     }
 
     fn best_transfer(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {
