@@ -15,7 +15,7 @@ use holdfast_common::proto::placement::ReplicaReport;
 const MAX_BORN: usize = 1_024;
 
 /// The load of each range.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Loads {
     known: HashMap<RangeId, Known>,
     /// What right parts of splits should have, by where they begin: the left part may be heard of before them.

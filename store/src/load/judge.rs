@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_single_hot_key_is_named_and_not_cut_off() {
         let key = |i: usize| {
-            if i % 10 == 0 {
+            if i.is_multiple_of(10) {
                 format!("{i:03}")
             } else {
                 "hot".into()
