@@ -32,7 +32,7 @@ const CHANGES: usize = 4;
 /// A change must move so much of what the giver has too much...
 const WORTH: f64 = 0.1;
 
-/// ...unless there are many that together move so much of it.
+/// ...unless it is made of many that do not, and that have so much of it together.
 const WORTH_TOGETHER: f64 = 0.5;
 
 /// By how much of the mean the giver must then have more than the taker had before, at least.
@@ -126,15 +126,16 @@ impl<'a> Plan<'a> {
     fn givable(&self, from: StoreId, load: f64) -> impl Iterator<Item = (f64, &'a Descriptor)> {
         let excess = load - self.burden.mean();
         let led = self.led.get(&from).into_iter().flatten().copied();
-        let fitting: f64 = led
+        let worth = WORTH * excess;
+        let crumbs: f64 = led
             .clone()
             .map(|(units, _)| units)
-            .filter(|units| *units <= excess)
+            .filter(|units| *units < worth)
             .sum();
-        let least = if fitting >= WORTH_TOGETHER * excess {
+        let least = if crumbs >= WORTH_TOGETHER * excess {
             0.0
         } else {
-            WORTH * excess
+            worth
         };
         led.filter(move |(units, range)| {
             *units >= least
