@@ -236,9 +236,14 @@ impl Reports {
         self.bounds.get(&range).copied()
     }
 
-    /// What is asked of a range, as far as it was measured.
+    /// What is asked of a range, as far as it is known.
     pub fn load(&self, range: RangeId) -> Option<Load> {
         self.loads.get(range)
+    }
+
+    /// Whether that was measured, rather than concluded from what a range was split from.
+    pub fn is_load_measured(&self, range: RangeId) -> bool {
+        self.loads.is_measured(range)
     }
 
     /// Forgets what was measured of ranges that are no more.

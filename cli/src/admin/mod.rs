@@ -1,6 +1,7 @@
 //! Administration through the placement driver's HTTP API.
 
 pub(crate) mod config;
+mod heat;
 mod leave;
 pub(crate) mod operator;
 pub(crate) mod placement;

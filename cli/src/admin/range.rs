@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
+use super::heat;
 use super::wait::change;
 use super::{cell, key_cell};
 use crate::api::Api;
@@ -20,6 +21,14 @@ use crate::output;
 pub(crate) enum RangeCommand {
     /// List ranges in key order
     Ls(LsArgs),
+    /// List the ranges of which most is asked
+    Heat {
+        /// How many of them
+        #[arg(long, default_value_t = 20)]
+        top: usize,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Show one range
     Show {
         /// The range
@@ -91,6 +100,7 @@ pub(crate) struct SplitArgs {
 pub(crate) async fn run(command: RangeCommand) -> Outcome {
     match command {
         RangeCommand::Ls(args) => list(args).await,
+        RangeCommand::Heat { top, admin } => heat::run(&admin, top).await,
         RangeCommand::Show { id, admin } => {
             let range = Api::new(&admin.url)?.get(&format!("/v1/ranges/{id}")).await?;
             print(&admin, &vec![range])

@@ -32,7 +32,7 @@ const CHANGES: usize = 4;
 /// A change must move so much of what the giver has too much...
 const WORTH: f64 = 0.1;
 
-/// ...unless there are many that together move so much of it.
+/// ...unless it is made of many that do not, and that have so much of it together.
 const WORTH_TOGETHER: f64 = 0.5;
 
 /// By how much of the mean the giver must then have more than the taker had before, at least.
@@ -54,10 +54,7 @@ impl Scheduler for Hot {
         while ideas.len() < CHANGES
             && let Some((from, load)) = plan.next_giver(&stuck)
         {
-            match plan
-                .best_transfer(from, load)
-                .or_else(|| plan.best_move(from, load))
-            {
+            match plan.relief(from, load) {
                 Some(relief) => ideas.push(plan.take(from, load, &relief)),
                 None => {
                     stuck.insert(from);
@@ -67,6 +64,14 @@ impl Scheduler for Hot {
         }
         ideas
     }
+}
+
+/// The stores that have more than their share and that no move would relieve.
+pub(super) fn stuck(view: &View<'_>) -> BTreeSet<StoreId> {
+    let plan = Plan::of(view);
+    let overloaded = plan.burden.overloaded().into_iter();
+    let stuck = overloaded.filter(|(store, load)| plan.relief(*store, *load).is_none());
+    stuck.map(|(store, _)| store).collect()
 }
 
 /// A change that would help.
@@ -121,18 +126,20 @@ impl<'a> Plan<'a> {
     fn givable(&self, from: StoreId, load: f64) -> impl Iterator<Item = (f64, &'a Descriptor)> {
         let excess = load - self.burden.mean();
         let led = self.led.get(&from).into_iter().flatten().copied();
-        let fitting: f64 = led
+        let worth = WORTH * excess;
+        let crumbs: f64 = led
             .clone()
             .map(|(units, _)| units)
-            .filter(|units| *units <= excess)
+            .filter(|units| *units < worth)
             .sum();
-        let least = if fitting >= WORTH_TOGETHER * excess {
+        let least = if crumbs >= WORTH_TOGETHER * excess {
             0.0
         } else {
-            WORTH * excess
+            worth
         };
         led.filter(move |(units, range)| {
             *units >= least
+                && self.view.reports.is_load_measured(range.id)
                 && !self.taken.contains(&range.id)
                 && !self.view.is_busy(range.id)
                 && !range.is_joint()
@@ -144,6 +151,11 @@ impl<'a> Plan<'a> {
         let taker = self.burden.known(to)?;
         let is_closer = load - units - taker >= MARGIN * self.burden.mean();
         (is_closer && taker < self.burden.mean()).then(|| (load - units).max(taker + units))
+    }
+
+    fn relief(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {
+        self.best_transfer(from, load)
+            .or_else(|| self.best_move(from, load))
     }
 
     fn best_transfer(&self, from: StoreId, load: f64) -> Option<Relief<'a>> {

@@ -1,15 +1,16 @@
 //! Splits ranges of which too much is asked, at a key that halves the load.
 //!
-//! *Too much* is more operations or bytes a second than the settings say; or, where a store has more than its share, a piece
-//! of the load that is too large to be spread. It must have lasted, and the leader must have found a key that really
+//! *Too much* is more operations or bytes a second than the settings say; or, where a store has more than its share and no
+//! move would better that, a piece of the load that is too large to be spread. It must have lasted, and the leader must have found a key that really
 //! divides its requests. Where one key draws them no split would help: that is said, with the key, and nothing is split.
 
-use holdfast_common::ids::StoreId;
+use std::collections::BTreeSet;
+
 use holdfast_common::load::Load;
 use holdfast_common::proto::placement::HotSpot;
 
 use super::burden::Burden;
-use super::{Idea, MAX_IDEAS, Scheduler};
+use super::{Idea, MAX_IDEAS, Scheduler, hot};
 use crate::operator::Kind;
 use crate::settings::Settings;
 use crate::view::View;
@@ -33,6 +34,11 @@ impl Scheduler for SplitByLoad {
 
     fn propose(&self, view: &View<'_>) -> Vec<Idea> {
         let burden = Burden::of(view);
+        let stuck = if view.state.settings.schedulers.hot {
+            hot::stuck(view)
+        } else {
+            BTreeSet::new()
+        };
         let mut busy = Vec::new();
         for range in view.idle_ranges() {
             let (Some(leader), Some(leading)) = (view.leader(range.id), view.reports.leading(range.id))
@@ -44,7 +50,13 @@ impl Scheduler for SplitByLoad {
             };
             let lasted = u64::from(spot.for_seconds) * 1_000 >= view.state.settings.split_load_after_ms;
             let load = leading.load();
-            let too_much = too_much(&load, leader.store, &burden, &view.state.settings);
+            let too_much = too_much(&load, &view.state.settings).or_else(|| {
+                let (store, share) = (leader.store, burden.share(load.units()));
+                let is_coarse = stuck.contains(&store) && share > COARSE;
+                is_coarse.then(|| {
+                    format!("store {store} takes more than its share of the load, and this range {share:.2} of one")
+                })
+            });
             if let Some(too_much) = too_much.filter(|_| lasted && spot.is_conclusive) {
                 busy.push((load.units(), range.id, spot, too_much));
             }
@@ -65,7 +77,7 @@ impl Scheduler for SplitByLoad {
 }
 
 /// Why so much load is too much for one range, if it is.
-fn too_much(load: &Load, leader: StoreId, burden: &Burden, settings: &Settings) -> Option<String> {
+fn too_much(load: &Load, settings: &Settings) -> Option<String> {
     let (operations, bytes) = (load.operations(), load.bytes());
     if operations > settings.split_operations_per_second as f64 {
         let limit = settings.split_operations_per_second;
@@ -75,11 +87,7 @@ fn too_much(load: &Load, leader: StoreId, burden: &Burden, settings: &Settings) 
         let limit = settings.split_bytes_per_second;
         return Some(format!("{bytes:.0} bytes a second, more than {limit}"));
     }
-    let share = burden.share(load.units());
-    let is_coarse = settings.schedulers.hot && burden.is_overloaded(leader) && share > COARSE;
-    is_coarse.then(|| {
-        format!("store {leader} takes more than its share of the load, and this range {share:.2} of one")
-    })
+    None
 }
 
 /// What to do about it, and what was found.
