@@ -35,7 +35,7 @@ const DECIDER: &str = "recovery";
 
 /// What is said with every plan, so that nobody can say not to have known.
 const WARNING: &str = "every write that was acknowledged and reached no surviving replica is lost, and a write that was never \
-                       acknowledged may appear; the lost stores must never serve again";
+                       acknowledged may appear; what is on the lost stores is given up, and destroyed should they come back";
 
 /// Why a range can't go on with anything.
 const GONE: &str = "no replica with data is left; create_empty begins the range anew, with nothing in it";
