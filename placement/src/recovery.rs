@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
-use holdfast_common::proto::recovery::Survivor;
+use holdfast_common::proto::recovery::{LogEnd, Survivor};
 use holdfast_common::range::{Descriptor, Epoch, Replica, Role};
 
 use crate::operator::Recovery;
@@ -99,6 +99,44 @@ pub fn assess(
 ) -> Vec<Finding> {
     let known = ranges.iter().filter_map(|id| view.state.map.get(*id));
     known.map(|range| examine(range, lost, surveys, view)).collect()
+}
+
+/// Has ranges of which nothing is left begin anew, empty: those that do not come back as part of another.
+pub fn begin_anew(findings: &mut [Finding], lost: &BTreeSet<StoreId>, view: &View<'_>) {
+    let kept: Vec<Span> = findings
+        .iter()
+        .filter_map(|finding| match &finding.verdict {
+            Verdict::Recover(recovery) => Some(recovery.span.clone()),
+            _ => None,
+        })
+        .collect();
+    let mut given: BTreeMap<StoreId, usize> = BTreeMap::new();
+    let gone = findings
+        .iter_mut()
+        .filter(|finding| finding.verdict == Verdict::Gone);
+    for finding in gone.filter(|finding| !kept.iter().any(|span| span.overlaps(&finding.span))) {
+        let Some(range) = view.state.map.get(finding.range) else {
+            continue;
+        };
+        let load = |store: StoreId| view.replicas_on(store) + given.get(&store).copied().unwrap_or(0);
+        let stores = view.candidates(range).map(|store| store.id);
+        let Some(store) = stores.min_by_key(|store| (load(*store), *store)) else {
+            finding.verdict = Verdict::Wait("no store can take it".to_owned());
+            continue;
+        };
+        *given.entry(store).or_default() += 1;
+        finding.verdict = Verdict::Recover(Box::new(Recovery {
+            survivor: Replica {
+                id: ReplicaId::NONE,
+                store,
+                role: Role::Voter,
+            },
+            last: LogEnd::default(),
+            lost: lost.iter().copied().collect(),
+            span: finding.span.clone(),
+            seen: range.epoch,
+        }));
+    }
 }
 
 fn examine(range: &Descriptor, lost: &BTreeSet<StoreId>, surveys: &Surveys, view: &View<'_>) -> Finding {

@@ -1,5 +1,4 @@
 use holdfast_common::key::Key;
-use holdfast_common::proto::recovery::LogEnd;
 
 use super::*;
 use crate::command::Command;
@@ -242,4 +241,27 @@ fn nothing_is_made_of_nothing() {
         verdict(&world, &[1, 2, 3], &surveys(&[(4, None), (5, None)])),
         Verdict::Gone
     );
+}
+
+#[test]
+fn a_range_of_which_nothing_is_left_begins_anew_when_that_is_asked_for() {
+    let mut world = five();
+    lose(&mut world, &[1, 2, 3]);
+    let gone = lost(&[1, 2, 3]);
+    let said = surveys(&[(4, None), (5, None)]);
+    let mut findings = assess(&[RangeId(1)], &gone, &said, &world.view());
+    begin_anew(&mut findings, &gone, &world.view());
+    let Verdict::Recover(recovery) = findings.remove(0).verdict else {
+        panic!("it can begin anew");
+    };
+    assert_eq!(
+        (recovery.survivor.id, recovery.survivor.store),
+        (ReplicaId::NONE, StoreId(4))
+    );
+    assert_eq!(recovery.span, Span::everything());
+    let id = world.start(1, Kind::Recover(recovery)).unwrap();
+    world.run();
+    assert_eq!(world.operator(id).status, Status::Done);
+    let range = world.state.map.get(RangeId(1)).unwrap();
+    assert_eq!((range.replicas.len(), range.epoch.generation()), (1, 1));
 }

@@ -17,6 +17,9 @@ pub(crate) struct RecoverArgs {
     /// A store that is down and will never come back; give every one of them
     #[arg(long = "lost-store", required = true, value_name = "STORE")]
     lost_stores: Vec<u64>,
+    /// Have ranges of which nothing is left begin anew, empty
+    #[arg(long)]
+    create_empty: bool,
     /// Only say which survivors would be gone on with, and what that may lose
     #[arg(long)]
     dry_run: bool,
@@ -35,7 +38,7 @@ pub(super) async fn run(args: RecoverArgs) -> Outcome {
         (false, true) => "",
     };
     let api = Api::new(&args.change.admin.url)?;
-    let body = json!({"lost_stores": args.lost_stores});
+    let body = json!({"lost_stores": args.lost_stores, "create_empty": args.create_empty});
     let answer = api.change(Method::POST, &format!("{path}{query}"), &body).await?;
     match args.change.admin.output {
         Format::Json => output::json(&answer)?,
@@ -74,6 +77,12 @@ fn line(item: &Value) -> String {
         key_cell(item, "start"),
         key_cell(item, "end")
     );
+    if item["verdict"] == "begin_anew" {
+        return format!(
+            "{range}: begins anew, empty, on store {}",
+            cell(&item["from_store"])
+        );
+    }
     if item["verdict"] != "recover" {
         return format!("{range}: {}: {}", cell(&item["verdict"]), cell(&item["reason"]));
     }

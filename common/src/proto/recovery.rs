@@ -62,7 +62,7 @@ pub struct Survivor {
 /// The order to go on with one survivor alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recover {
-    /// The survivor's replica, which is buried.
+    /// The survivor's replica, which is buried. [`ReplicaId::NONE`] when none is left: then the range begins anew, empty.
     pub from: ReplicaId,
     /// The replica that takes its place, the only voter of the range.
     pub to: ReplicaId,

@@ -27,6 +27,9 @@ pub(super) const MAX_KEYS: usize = 1_000;
 /// Splits, or ranges scattered, at a time.
 const AT_A_TIME: usize = 16;
 
+/// How often places are chosen again.
+const CHOICES: usize = 5;
+
 /// Looks without any progress before a job is given up.
 const MAX_IDLE_LOOKS: usize = 60;
 
@@ -177,15 +180,25 @@ async fn scatter_all(leading: &Leading, id: u64, keys: &BTreeSet<Key>) -> Vec<St
         .update(id, |job| job.ranges = ranges.len());
     let scattered = stream::iter(ranges)
         .map(|range| async move {
-            let ended = match places(leading, range) {
-                Some(kind) => run(leading, range, kind).await,
-                None => Ok(()),
-            };
+            let ended = scatter_range(leading, range).await;
             leading.lead.presplits().update(id, |job| job.scattered += 1);
             ended
         })
         .buffer_unordered(AT_A_TIME);
     scattered.filter_map(async |ended| ended.err()).collect().await
+}
+
+/// Chooses places and has them taken; chooses again when a scheduler has moved the range in between.
+async fn scatter_range(leading: &Leading, range: RangeId) -> Result<(), String> {
+    let mut attempts = 0;
+    // A range that is no more needs no places.
+    while let Some(kind) = places(leading, range) {
+        match run(leading, range, kind).await {
+            Err(_) if attempts < CHOICES => attempts += 1,
+            ended => return ended,
+        }
+    }
+    Ok(())
 }
 
 /// Runs one operator to its end.

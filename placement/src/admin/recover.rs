@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Leading, json};
 use crate::operator::{Intent, Kind};
-use crate::recovery::{Finding, Surveys, Verdict, assess, check_lost, harmed};
+use crate::recovery::{Finding, Surveys, Verdict, assess, begin_anew, check_lost, harmed};
 use crate::schedule::decision;
 use crate::schedule::{Idea, Score};
 use crate::view::Health;
@@ -35,12 +35,17 @@ const DECIDER: &str = "recovery";
 
 /// What is said with every plan, so that nobody can say not to have known.
 const WARNING: &str = "every write that was acknowledged and reached no surviving replica is lost, and a write that was never \
-                       acknowledged may appear; the lost stores must never serve again";
+                       acknowledged may appear; what is on the lost stores is given up, and destroyed should they come back";
+
+/// Why a range can't go on with anything.
+const GONE: &str = "no replica with data is left; create_empty begins the range anew, with nothing in it";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lost {
     lost_stores: Vec<u64>,
+    #[serde(default)]
+    create_empty: bool,
 }
 
 /// `POST /v1/ranges/{id}/recover`
@@ -74,9 +79,12 @@ async fn recover(
 ) -> Result<Response, Problem> {
     let query = Query::parse(raw, &["wait", "dry_run"])?;
     let (wait, dry_run) = (query.flag("wait")?, query.flag("dry_run")?);
-    let Lost { lost_stores } = query::body(bytes)?;
+    let Lost {
+        lost_stores,
+        create_empty,
+    } = query::body(bytes)?;
     let lost: BTreeSet<StoreId> = lost_stores.into_iter().map(StoreId).collect();
-    let findings = investigate(leading, only, &lost).await?;
+    let findings = investigate(leading, only, &lost, create_empty).await?;
     if dry_run {
         return Ok(Json(told(&findings, &[])).into_response());
     }
@@ -84,7 +92,7 @@ async fn recover(
         match &finding.verdict {
             Verdict::Recover(_) => {}
             Verdict::Unharmed(why) | Verdict::Wait(why) => return Err(Problem::conflict(why.clone())),
-            Verdict::Gone => return Err(Problem::conflict("no replica with data is left")),
+            Verdict::Gone => return Err(Problem::conflict(GONE)),
         }
     }
     let mut begun = Vec::new();
@@ -119,6 +127,7 @@ async fn investigate(
     leading: &Leading,
     only: Option<RangeId>,
     lost: &BTreeSet<StoreId>,
+    create_empty: bool,
 ) -> Result<Vec<Finding>, Problem> {
     let looked = leading.member.look(&leading.lead, |view| {
         check_lost(lost, view)?;
@@ -138,7 +147,11 @@ async fn investigate(
     let findings = leading.member.look(&leading.lead, |view| {
         // What was true before the survey has to be true still.
         check_lost(lost, view)?;
-        Ok::<_, String>(assess(&ranges, lost, &surveys, view))
+        let mut findings = assess(&ranges, lost, &surveys, view);
+        if create_empty {
+            begin_anew(&mut findings, lost, view);
+        }
+        Ok::<_, String>(findings)
     });
     findings.map_err(Problem::conflict)
 }
@@ -172,12 +185,13 @@ async fn begin(leading: &Leading, finding: &Finding) -> Result<OperatorId, Probl
         return Err(Problem::conflict("there is nothing to recover"));
     };
     let (range, kind) = (finding.range, Kind::Recover(recovery.clone()));
-    let why = format!(
-        "stores {:?} were declared lost; the replica on store {} has the newest log, {}",
-        recovery.lost.iter().map(|store| store.0).collect::<Vec<_>>(),
-        recovery.survivor.store,
-        recovery.last
-    );
+    let lost: Vec<u64> = recovery.lost.iter().map(|store| store.0).collect();
+    let (store, last) = (recovery.survivor.store, recovery.last);
+    let why = if recovery.survivor.id.is_some() {
+        format!("stores {lost:?} were declared lost; the replica on store {store} has the newest log, {last}")
+    } else {
+        format!("stores {lost:?} were declared lost, and nothing is left: it begins anew on store {store}")
+    };
     let intent = Intent {
         range,
         kind: kind.clone(),
@@ -226,8 +240,9 @@ fn describe(finding: &Finding) -> Value {
     let (verdict, reason, chosen) = match &finding.verdict {
         Verdict::Unharmed(why) => ("unharmed", Some(why.clone()), None),
         Verdict::Wait(why) => ("wait", Some(why.clone()), None),
-        Verdict::Gone => ("gone", Some("no replica with data is left".to_owned()), None),
-        Verdict::Recover(recovery) => ("recover", None, Some(recovery)),
+        Verdict::Gone => ("gone", Some(GONE.to_owned()), None),
+        Verdict::Recover(recovery) if recovery.survivor.id.is_some() => ("recover", None, Some(recovery)),
+        Verdict::Recover(recovery) => ("begin_anew", Some(GONE.to_owned()), Some(recovery)),
     };
     if let Some(recovery) = chosen {
         let mut kept = Map::new();

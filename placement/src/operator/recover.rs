@@ -17,7 +17,7 @@ use crate::state::State;
 /// What is to be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// The survivor that has the most.
+    /// The survivor that has the most. Without an id when none is left: the range begins anew on its store, empty.
     pub survivor: Replica,
     /// Where its log ends.
     pub last: LogEnd,
@@ -38,7 +38,7 @@ pub(super) fn plan(
     ids: &mut dyn Mint,
 ) -> Result<Vec<Action>, Refusal> {
     let known = state.map.get(range).ok_or(Refusal::NoSuchRange(range))?;
-    if known.replica(recovery.survivor.id).is_none() {
+    if recovery.survivor.id.is_some() && known.replica(recovery.survivor.id).is_none() {
         return Err(Refusal::Conflict(format!(
             "replica {} is not one of range {range} any more",
             recovery.survivor.id

@@ -213,7 +213,7 @@ impl Stores {
     /// The survivor ends, and its successor is all there is of the range.
     fn recover(&mut self, store: StoreId, range: RangeId, order: &Recover) {
         let held = self.holds.entry(store).or_default();
-        if held.remove(&order.from).is_none() {
+        if held.remove(&order.from).is_none() && order.from.is_some() {
             return;
         }
         held.insert(order.to, range);

@@ -3,7 +3,7 @@
 use holdfast_common::ids::ReplicaId;
 use holdfast_common::key::Span;
 use holdfast_common::proto::placement::{Step, StepError};
-use holdfast_common::proto::recovery::{Recover, Survivor};
+use holdfast_common::proto::recovery::{LogEnd, Recover, Survivor};
 
 use super::{Cluster, FIRST, eventually, key, replica};
 use crate::ledger::Succession;
@@ -197,5 +197,52 @@ async fn a_crash_anywhere_in_the_middle_is_finished_at_the_next_start() {
         "it did not begin anew"
     );
     assert_eq!(cluster.survivor(1).descriptor, born);
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_range_of_which_nothing_is_left_begins_anew() {
+    let mut cluster = Cluster::with_first_range(1).await;
+    cluster.write("a", "1").await;
+    let order = Recover {
+        from: ReplicaId::NONE,
+        to: SUCCESSOR,
+        last: LogEnd::default(),
+        epoch: cluster.survivor(1).descriptor.epoch.after_loss(),
+        span: Span::new("k", "").unwrap(),
+    };
+    let step = |range| Step::Recover {
+        range,
+        order: Box::new(order.clone()),
+    };
+    let refused = cluster.try_step(1, step(FIRST)).await;
+    assert!(refused.is_err(), "another replica of it is here");
+    let other = holdfast_common::ids::RangeId(2);
+    let refused = cluster.try_step(1, step(other)).await;
+    assert!(refused.is_err(), "its keys are held by another range here");
+    cluster
+        .step(
+            1,
+            Step::Fence {
+                range: FIRST,
+                replica: replica(FIRST, 1),
+            },
+        )
+        .await;
+    cluster.step(1, step(other)).await;
+    cluster.step(1, step(other)).await;
+    assert_eq!(cluster.read("m").await, None);
+    cluster.write("m", "2").await;
+    cluster.stop(1).await;
+    cluster.start(1).await;
+    assert_eq!(cluster.read("m").await.as_deref(), Some("2"));
+    let descriptor = cluster
+        .store(1)
+        .host
+        .survey(&[other])
+        .unwrap()
+        .remove(0)
+        .descriptor;
+    assert_eq!((descriptor.span, descriptor.epoch), (order.span, order.epoch));
     cluster.stop_all().await;
 }

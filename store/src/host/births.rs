@@ -6,8 +6,9 @@ use bytes::Bytes;
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::placement::StepError;
+use holdfast_common::proto::recovery::Recover;
 use holdfast_common::raft::log::{self, LocalWrite, LogEngine};
-use holdfast_common::raft::types::StoredMembership;
+use holdfast_common::raft::types::{LogId, StoredMembership};
 use holdfast_common::range::{Descriptor, Epoch, Replica as Member, Role};
 use holdfast_common::revision::Revision;
 
@@ -15,7 +16,6 @@ use super::{Error, Host, Turn};
 use crate::apply::BIRTH_INDEX;
 use crate::engine::Batch;
 use crate::keys;
-use crate::machine::birth_log_id;
 use crate::replica::Replica;
 use crate::row;
 use crate::sessions::Sessions;
@@ -76,12 +76,35 @@ impl Host {
                 "range {other} holds data on this store already"
             )));
         }
-        let created = self.found(&turn, range, replica).await;
-        let created = created.map_err(|error| self.start_failed(range, &error))?;
-        // It is alone: it is elected at once.
-        let elected = created.raft.trigger().elect(false).await;
-        elected.map_err(|_| StepError::Busy("the replica is stopping".to_owned()))?;
+        let epoch = Epoch {
+            bounds: 1,
+            membership: BIRTH_INDEX,
+        };
+        self.found(&turn, range, replica, Span::everything(), epoch)
+            .await?;
         tracing::info!(%range, %replica, "the first range was created");
+        Ok(())
+    }
+
+    /// Begins a range anew of which nothing is left, with this store as its only member.
+    pub(super) async fn begin_anew(
+        self: &Arc<Self>,
+        range: RangeId,
+        order: Recover,
+    ) -> Result<(), StepError> {
+        let turn = self.turn(range).await;
+        if self.runs_already(range, order.to)? {
+            return Ok(());
+        }
+        let (replica, span) = (order.to, order.span);
+        let overlapping = self.site.ranges.overlaps(replica, &span);
+        if let Some(other) = overlapping.or_else(|| self.ledger.destroying_overlaps(&span)) {
+            return Err(StepError::Busy(format!(
+                "range {other} holds part of {span} on this store"
+            )));
+        }
+        self.found(&turn, range, replica, span, order.epoch).await?;
+        tracing::warn!(%range, %replica, "the range begins anew, empty: nothing was left of it");
         Ok(())
     }
 
@@ -134,16 +157,40 @@ impl Host {
         }
     }
 
-    /// Writes the first range's row and starts it. It is born as the child of a split is, behind a log position that no
-    /// leader wrote: so whoever joins it later gets a snapshot, and with it the bounds, which no entry of a log carries.
-    async fn found(&self, turn: &Turn, range: RangeId, replica: ReplicaId) -> Result<Arc<Replica>, Error> {
+    /// Writes the row of a range that has nothing yet, starts it and has it elected. It is born as the child of a split is,
+    /// behind a log position that no leader wrote: so whoever joins it later gets a snapshot, and with it the bounds, which
+    /// no entry of a log carries.
+    async fn found(
+        &self,
+        turn: &Turn,
+        range: RangeId,
+        replica: ReplicaId,
+        span: Span,
+        epoch: Epoch,
+    ) -> Result<(), StepError> {
+        let created = self.write_and_start(turn, range, replica, span, epoch).await;
+        let created = created.map_err(|error| self.start_failed(range, &error))?;
+        // It is alone: it is elected at once.
+        let elected = created.raft.trigger().elect(false).await;
+        elected.map_err(|_| StepError::Busy("the replica is stopping".to_owned()))
+    }
+
+    async fn write_and_start(
+        &self,
+        turn: &Turn,
+        range: RangeId,
+        replica: ReplicaId,
+        span: Span,
+        epoch: Epoch,
+    ) -> Result<Arc<Replica>, Error> {
         let store = self.site.store;
         let members = vec![Member {
             id: replica,
             store,
             role: Role::Voter,
         }];
-        let membership = StoredMembership::new(Some(birth_log_id()), row::membership_of(&members));
+        let born = LogId::new_term_index(0, epoch.membership);
+        let membership = StoredMembership::new(Some(born), row::membership_of(&members));
         let state = RangeState {
             identity: Identity {
                 range,
@@ -152,11 +199,8 @@ impl Host {
             },
             descriptor: Arc::new(Descriptor {
                 id: range,
-                span: Span::everything(),
-                epoch: Epoch {
-                    bounds: 1,
-                    membership: BIRTH_INDEX,
-                },
+                span,
+                epoch,
                 replicas: members,
             }),
             last_revision: Revision::ZERO,
@@ -168,7 +212,7 @@ impl Host {
         };
         let mut batch = Batch::with_capacity(1);
         let key = Bytes::copy_from_slice(&keys::range_row(range));
-        batch.put(key, row::encode(&state, Some(birth_log_id()), &membership));
+        batch.put(key, row::encode(&state, Some(born), &membership));
         self.site.engine.write(batch);
         self.site.engine.persist().await?;
         let fresh = self.is_fresh(range, replica);

@@ -64,6 +64,9 @@ impl Host {
     /// Goes on with this store's replica alone. Refused, with nothing changed, unless the survivor is as it was when it was
     /// chosen; from the moment that the intent is recorded it is done, whatever happens.
     pub(crate) async fn recover(self: &Arc<Self>, range: RangeId, order: Recover) -> Result<(), StepError> {
+        if !order.from.is_some() {
+            return self.begin_anew(range, order).await;
+        }
         let turn = self.turn(range).await;
         let survivor = match self.replica(range) {
             Some(running) if running.id == order.to => return Ok(()),
