@@ -5,6 +5,7 @@ mod decisions;
 mod forward;
 mod health;
 mod json;
+mod openapi;
 mod operators;
 mod page;
 mod problem;
