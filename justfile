@@ -25,7 +25,7 @@ docs:
 
 # Writes the API's documents anew, from the code
 openapi:
-    HOLDFAST_BLESS=1 cargo test -p holdfast-router --lib -- the_committed_document_is_the_present_one
+    HOLDFAST_BLESS=1 cargo test --workspace --lib -- the_committed_document_is_the_present_one
 
 # Sends a live router what its OpenAPI document allows, and what it does not: no answer may be undocumented, none may say
 # that the service is at fault. Needs `pip install schemathesis`

@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::{Admin, openapi};
 
 /// Alive.
 pub(super) async fn health() -> Json<Value> {
@@ -48,9 +48,5 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
 
 /// The description of this API.
 pub(super) async fn openapi() -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json")],
-        include_str!("openapi.json"),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json")], openapi::document()).into_response()
 }

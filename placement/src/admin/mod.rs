@@ -9,6 +9,7 @@ mod heatmap;
 mod hop;
 mod json;
 mod live;
+mod openapi;
 mod operators;
 mod page;
 mod plan;

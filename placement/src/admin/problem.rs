@@ -33,7 +33,29 @@ enum Code {
     Forbidden,
 }
 
+/// What the problems of a status are called.
+pub(super) fn titles(status: u16) -> String {
+    let codes = Code::ALL.into_iter().map(Code::describe);
+    let titles = codes
+        .filter(|(_, of, ..)| of.as_u16() == status)
+        .map(|(name, _, title, _)| format!("`{name}`: {title}"));
+    titles.collect::<Vec<_>>().join("; ")
+}
+
 impl Code {
+    const ALL: [Self; 10] = [
+        Self::InvalidArgument,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::TooManyOperators,
+        Self::NotBootstrapped,
+        Self::Unavailable,
+        Self::OutcomeUnknown,
+        Self::Forbidden,
+    ];
+
     /// Name, status, title, and whether the same request may succeed later.
     fn describe(self) -> (&'static str, StatusCode, &'static str, bool) {
         match self {
