@@ -1,5 +1,5 @@
 //! Taking a range over on this store, and making way for snapshots over what was taken over elsewhere: see
-//! [`takeover`](crate::takeover).
+//! [`takeover`].
 
 use std::io;
 use std::sync::Arc;
