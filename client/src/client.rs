@@ -77,6 +77,8 @@ impl Client {
         }
         let http = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)
+            // A scan takes as long as it takes; one of which nothing comes any more is broken.
+            .read_timeout(options.timeout)
             .no_proxy()
             .build()
             .map_err(|_| not_one())?;

@@ -151,11 +151,6 @@ impl Settings {
             "1 MiB to 1 TiB",
         )?;
         check(
-            self.merge_bytes <= self.split_bytes / 4,
-            "merge_bytes",
-            "at most a quarter of split_bytes",
-        )?;
-        check(
             self.merge_after_ms <= MAX_TIME_MS,
             "merge_after_ms",
             "at most 30 days",

@@ -74,9 +74,11 @@ fn best_cut(sample: &[Touched], top: Option<&Bytes>, span: &Span) -> Option<Load
         let left = lasts.partition_point(|last| *last < place);
         let right = firsts.len() - firsts.partition_point(|first| *first < place);
         let across = sample.len() - left - right;
-        (left.max(right) + across, place, left, right)
+        // Of two that are as good, one that somebody asks for: it reads better.
+        let is_made_up = behind_top.as_deref() == Some(place);
+        (left.max(right) + across, is_made_up, place, left, right)
     });
-    let (busier, place, left, right) = cuts.min()?;
+    let (busier, _, place, left, right) = cuts.min()?;
     let is_worth_it = percent(busier, sample.len()) <= MAX_BUSIER_PERCENT;
     is_worth_it.then_some(())?;
     Some(LoadCut {

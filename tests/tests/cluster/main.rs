@@ -8,6 +8,7 @@ mod kill;
 mod load;
 mod membership;
 mod merge;
+mod motion;
 mod operations;
 mod placing;
 mod recovery;
