@@ -17,7 +17,7 @@ format:
 
 # Lints, in every target; warnings are errors
 lint:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --features holdfast-tests/endurance -- -D warnings
 
 # The documentation builds without a warning
 docs:
@@ -36,6 +36,10 @@ schemathesis:
 # Every test, those on clusters of real processes too
 test *args:
     cargo test --workspace {{args}}
+
+# Minutes of load and change on real processes, with figures; `just endurance growth` runs one of them
+endurance *args:
+    cargo test --workspace --features holdfast-tests/endurance --test endurance -- --test-threads 1 --nocapture {{args}}
 
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:

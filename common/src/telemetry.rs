@@ -60,15 +60,18 @@ const BYTES_BUCKETS: [f64; 12] = [
     1_073_741_824.0,
 ];
 
+/// What is logged unless someone asks for something else.
+///
+/// Openraft tells at `info` what only someone debugging openraft wants to read, and warns of a peer that is down with every
+/// message that it has for it; the network reports that once. A call or a heartbeat that meets a replica which is being
+/// stopped, or leads no more, gets an error, and openraft shouts about it as if the group had failed: callers know what to
+/// do, and what does fail a group is reported by its store.
+const QUIET: &str =
+    "info,openraft=error,openraft::raft=off,openraft::core::heartbeat::worker=off,fjall=warn,lsm_tree=warn";
+
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
-    // Openraft tells at `info` what only someone debugging openraft wants to read, and warns of a peer that is down with every
-    // message that it has for it; the network reports that once. A call that meets a replica which is being stopped, or
-    // leads no more, gets an error, and openraft shouts about it as if the group had failed: callers know what to do, and what does fail
-    // a group is reported by its store.
-    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,openraft=error,openraft::raft=off,fjall=warn,lsm_tree=warn")
-    });
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)

@@ -57,13 +57,14 @@ impl Cluster {
 
     /// Has the right range's leader propose a command, with nobody driving the merge.
     async fn undriven(&self, command: Command) -> u64 {
-        let leader = self.await_leader(RIGHT).await;
-        let replica = self.held_by(leader, RIGHT).unwrap();
-        let term = replica.standing().term;
-        let (index, answer) = replica
-            .propose_in::<MergeAnswer>(term, &command, || {})
-            .await
-            .unwrap();
+        let (index, answer) = eventually("a leader with a lease", || async {
+            let leader = self.await_leader(RIGHT).await;
+            let replica = self.held_by(leader, RIGHT)?;
+            let term = replica.standing().term;
+            let proposed = replica.propose_in::<MergeAnswer>(term, &command, || {});
+            proposed.await.ok()
+        })
+        .await;
         assert_eq!(answer, Ok(()));
         index
     }

@@ -1,0 +1,53 @@
+//! Minutes of load and change on clusters of real processes, with figures: `just endurance`.
+//!
+//! Each test fails when a promise is broken, and prints what it measured. They take too long for every change.
+
+mod decommission;
+mod growth;
+mod hot;
+mod large_move;
+mod merging;
+mod outage;
+mod probe;
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use holdfast_tests::{Admin, Cluster, Options};
+use serde_json::json;
+
+/// The `holdfast` under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Starts a cluster and waits until its ranges have all their replicas.
+async fn cluster(stores: u16) -> anyhow::Result<Cluster> {
+    let options = Options {
+        stores,
+        ..Options::default()
+    };
+    let cluster = Cluster::start(PROGRAM, options)?;
+    cluster
+        .admin()
+        .settled(usize::from(stores.min(3)), MINUTE)
+        .await?;
+    Ok(cluster)
+}
+
+/// Cuts the empty key space at `{000..}` into so many ranges.
+async fn cut(admin: &Admin, ranges: usize) -> anyhow::Result<()> {
+    let keys: Vec<String> = (1..ranges).map(|number| format!("{number:03}")).collect();
+    let body = json!({ "keys": keys });
+    let (status, job) = admin.post_json("/v1/ranges/split?wait=true", &body).await?;
+    ensure!(status == 200 && job["state"] == "done", "{status}: {job}");
+    Ok(())
+}
+
+/// Prefixes that lie in every so manieth of the ranges that [`cut`] made.
+fn prefixes(ranges: usize, step: usize) -> Vec<String> {
+    (0..ranges)
+        .step_by(step)
+        .map(|number| format!("{number:03}-"))
+        .collect()
+}

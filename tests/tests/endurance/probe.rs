@@ -1,0 +1,126 @@
+//! What clients and processes feel: latencies and memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use holdfast_tests::Client;
+use tokio::task::JoinHandle;
+
+/// Clients that each write and read a key of their own in turn, and time it.
+pub(crate) struct Foreground {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<anyhow::Result<Vec<Duration>>>>,
+}
+
+impl Foreground {
+    /// Starts so many clients on keys that begin with `prefix`.
+    pub(crate) fn start(client: &Client, prefix: &str, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..clients).map(|number| {
+            let (client, stop, key) = (client.clone(), stop.clone(), format!("{prefix}{number}"));
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
+                    let answer = client.put(&key, "a small value").await?;
+                    ensure!(answer.status < 300, "{key}: {answer:?}");
+                    took.push(begun.elapsed());
+                    let begun = Instant::now();
+                    let answer = client.get(&key).await?;
+                    ensure!(answer.status == 200, "{key}: {answer:?}");
+                    took.push(begun.elapsed());
+                }
+                Ok(took)
+            })
+        });
+        Self {
+            tasks: tasks.collect(),
+            stop,
+        }
+    }
+
+    /// Stops them; none of their requests may have failed.
+    pub(crate) async fn stop(self) -> anyhow::Result<Latencies> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for task in self.tasks {
+            all.extend(task.await??);
+        }
+        all.sort_unstable();
+        Ok(Latencies(all))
+    }
+}
+
+/// How long requests took, the shortest first.
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// How many there were.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What so many of a thousand requests did not exceed.
+    pub(crate) fn per_mille(&self, part: usize) -> Duration {
+        let place = (self.0.len() * part / 1_000).min(self.0.len().saturating_sub(1));
+        self.0.get(place).copied().unwrap_or_default()
+    }
+}
+
+/// Watches the resident memory of a process.
+pub(crate) struct Memory {
+    pid: u32,
+    at_first: u64,
+    most: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+impl Memory {
+    /// Watches until dropped.
+    pub(crate) fn watch(pid: Option<u32>) -> anyhow::Result<Self> {
+        let pid = pid.context("it does not run")?;
+        let at_first = resident(pid)?;
+        let most = Arc::new(AtomicU64::new(at_first));
+        let task = tokio::spawn({
+            let most = most.clone();
+            async move {
+                while let Ok(now) = resident(pid) {
+                    most.fetch_max(now, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+        Ok(Self {
+            pid,
+            at_first,
+            most,
+            task,
+        })
+    }
+
+    /// The most that it has had beyond what it had at first, in bytes.
+    pub(crate) fn extra(&self) -> u64 {
+        self.most.load(Ordering::Relaxed).saturating_sub(self.at_first)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Anonymous memory of a process, in bytes: files that are mapped are the system's to take back.
+fn resident(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+    Ok(kib.context("no RssAnon")?.trim().parse::<u64>()? << 10)
+}
