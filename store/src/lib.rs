@@ -25,6 +25,7 @@ pub mod damage;
 pub mod destroy;
 mod disk;
 pub mod engine;
+mod failpoint;
 mod heartbeat;
 mod host;
 mod http;

@@ -25,6 +25,8 @@ pub struct Options {
     pub placements: u16,
     /// Routers.
     pub routers: u16,
+    /// What goes wrong, as `FAILPOINTS` has it: see `store/src/failpoint.rs`.
+    pub faults: &'static str,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             stores: 3,
             placements: 1,
             routers: 1,
+            faults: "",
         }
     }
 }
@@ -94,6 +97,7 @@ impl Cluster {
         ensure!(self.launcher.is_none(), "it runs already");
         let mut launcher = Command::new(&self.program)
             .arg("up")
+            .env("FAILPOINTS", self.options.faults)
             .arg("--data-dir")
             .arg(self.dir())
             .args(["--base-port", &self.base_port.to_string()])

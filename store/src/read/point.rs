@@ -5,6 +5,7 @@ use holdfast_common::net::Reply;
 use holdfast_common::proto;
 use holdfast_common::proto::kv::{Error, ExplainedGet, GetAnswer, GetRequest, ReadPath};
 
+use crate::failpoint;
 use crate::keys::RecordKey;
 use crate::metrics::{self, Op, Outcome};
 use crate::record;
@@ -23,7 +24,7 @@ pub(crate) fn answer(replica: &Replica, request: &GetRequest, staleness_ms: u64,
         }
         Err(error) => metrics::ops(Op::Get, Outcome::of(error), 1),
     }
-    reply.send(proto::encode(&result));
+    failpoint::answer(reply, proto::encode(&result));
 }
 
 /// As [`answer`], with what it took since `arrived`.

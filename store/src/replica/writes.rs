@@ -27,6 +27,7 @@ use openraft::raft::linearizable_read::LinearizerOption;
 use super::Replica;
 use super::queue::Full;
 use crate::command::{Write, encode_writes};
+use crate::failpoint;
 use crate::metrics::{self, Op, Outcome, Proposed};
 
 /// When a writer that was turned away for too much waiting may come again, milliseconds.
@@ -48,7 +49,7 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     fn answer(self, result: &Result<WriteOutcome, Error>) {
-        self.reply.send(proto::encode(result));
+        failpoint::answer(self.reply, proto::encode(result));
     }
 
     fn is_late(&self, now: Instant) -> bool {

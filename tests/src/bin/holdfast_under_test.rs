@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // What `FAILPOINTS` asks for goes wrong.
+    let _faults = fail::FailScenario::setup();
     holdfast_cli::main()
 }

@@ -1,6 +1,7 @@
 //! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
 
 mod client;
+mod counting;
 mod driver;
 mod edges;
 mod import_export;

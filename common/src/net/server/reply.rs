@@ -49,6 +49,13 @@ impl Reply {
         self.answer(FrameKind::Error, code.encode(message));
     }
 
+    /// Never answers, as if the network had lost it: the requester waits until its time is over.
+    #[cfg(feature = "failpoints")]
+    pub fn lose(mut self) {
+        self.answered = true;
+        self.conn.request_done(self.request_bytes);
+    }
+
     /// Begins a stream, before the service acts on the request. Where too many are open already, the requester is
     /// refused, and the stream is closed from the start.
     pub fn into_stream(mut self) -> StreamReply {

@@ -1,0 +1,20 @@
+//! Points at which a test has something go wrong, by name and by the rules of the crate `fail`: in the environment of a process,
+//! `FAILPOINTS="answer-lost=5%return"` has one answer of twenty lost. Builds without the feature `failpoints` have none of it.
+
+use bytes::Bytes;
+use holdfast_common::net::Reply;
+
+/// Answers a client; at `answer-lost` the network loses it.
+pub(crate) fn answer(reply: Reply, body: Bytes) {
+    #[cfg(feature = "failpoints")]
+    if is_lost() {
+        return reply.lose();
+    }
+    reply.send(body);
+}
+
+#[cfg(feature = "failpoints")]
+fn is_lost() -> bool {
+    fail::fail_point!("answer-lost", |_| true);
+    false
+}
