@@ -11,6 +11,13 @@ use tracing_subscriber::fmt::time::SystemTime;
 
 use crate::clock;
 
+pub mod catalogue;
+pub mod disk;
+pub mod exposition;
+mod peers;
+
+pub use peers::peer_label;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +67,17 @@ const BYTES_BUCKETS: [f64; 12] = [
     1_073_741_824.0,
 ];
 
+/// Upper bounds of the buckets of what takes seconds to minutes: operators and snapshots.
+const LONG_BUCKETS: [f64; 12] = [
+    0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+];
+
+/// What takes that long.
+const LONG: [&str; 2] = [
+    "holdfast_placement_operator_duration_seconds",
+    "holdfast_raft_snapshot_duration_seconds",
+];
+
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
     // Openraft tells at `info` what only someone debugging openraft wants to read, and warns of a peer that is down with every
@@ -91,16 +109,19 @@ pub struct Metrics {
 impl Metrics {
     /// Installs the recorder, and describes the build under the name of the process's role.
     pub fn install(role: &'static str) -> Result<Self, Error> {
-        let handle = PrometheusBuilder::new()
+        let mut builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("_entries".into()), &COUNT_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES_BUCKETS)?
-            .install_recorder()?;
-        metrics::describe_gauge!("holdfast_build_info", "The build that runs: always 1.");
+            .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES_BUCKETS)?;
+        for name in LONG {
+            builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &LONG_BUCKETS)?;
+        }
+        let handle = builder.install_recorder()?;
+        catalogue::describe(catalogue::EVERY_PROCESS);
         let commit = option_env!("HOLDFAST_COMMIT").unwrap_or("unknown");
         metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "role" => role).set(1.0);
         let process = metrics_process::Collector::default();
-        process.describe();
+        catalogue::describe(catalogue::OF_THE_PROCESS);
         Ok(Self {
             handle,
             process: Arc::new(process),
@@ -130,6 +151,7 @@ mod tests {
     #[test]
     fn buckets_are_histograms_in_order() {
         assert!(SECONDS_BUCKETS.is_sorted() && COUNT_BUCKETS.is_sorted() && BYTES_BUCKETS.is_sorted());
+        assert!(LONG_BUCKETS.is_sorted());
         let metrics = Metrics::install("test").unwrap();
         metrics::histogram!("holdfast_example_seconds").record(0.003);
         let text = metrics.render();

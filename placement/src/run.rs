@@ -238,6 +238,7 @@ impl Parts<'_> {
             let ended = tokio::select! {
                 error = self.stay_known(nonce, (cluster, number)) => Err(error),
                 error = failure(&log, &raft) => Err(error),
+                never = observe(&log) => match never {},
                 () = shutdown.cancelled() => Ok(()),
             };
             if ended.is_ok() {
@@ -342,6 +343,15 @@ async fn open_log(dir: PathBuf) -> Result<LogEngine, Error> {
         LogEngine::open(&dir, options)
     });
     Ok(opened.await.map_err(|error| Error::Group(error.to_string()))??)
+}
+
+/// Measures the log, now and then.
+async fn observe(log: &LogEngine) -> Infallible {
+    let mut ticks = clock::every(OBSERVE_EVERY);
+    loop {
+        ticks.tick().await;
+        log.observe();
+    }
 }
 
 /// Returns when the log or the group has failed.

@@ -34,7 +34,7 @@ pub mod ledger;
 mod link;
 mod load;
 pub mod machine;
-mod metrics;
+pub mod metrics;
 pub mod middle;
 mod ranges;
 mod read;
