@@ -23,7 +23,7 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
-# Writes the API's documents anew, from the code
+# Writes the API's documents and docs/metrics.md anew, from the code
 openapi:
     HOLDFAST_BLESS=1 cargo test --workspace --lib -- the_committed_document_is_the_present_one
 

@@ -1,5 +1,6 @@
 //! One placement member from its start to its end, top to bottom.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,6 +37,9 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long requests in flight have when the member stops.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Time between two looks at the log's files.
+const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 
 /// Pause before another try to write the cluster's first command.
 const FOUND_PAUSE: Duration = Duration::from_millis(20);

@@ -57,13 +57,7 @@ impl RangeHealth {
 
     /// Its name, in the admin API and in metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Over => "over",
-            Self::Under => "under",
-            Self::DownReplica => "down_replica",
-            Self::NoLeader => "no_leader",
-        }
+        Self::NAMES[self as usize]
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use holdfast_common::telemetry::catalogue::describe;
+use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::retry::Failure;
@@ -104,8 +104,10 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         describe(METRICS);
         let retry = |reason: &'static str| counter!("holdfast_router_retries_total", "reason" => reason);
-        let lookup = |result: &'static str| counter!("holdfast_router_range_cache_lookups_total", "result" => result);
-        let rejection = |reason: &'static str| counter!("holdfast_router_admission_rejections_total", "reason" => reason);
+        let lookup =
+            |result: &'static str| counter!("holdfast_router_range_cache_lookups_total", "result" => result);
+        let rejection =
+            |reason: &'static str| counter!("holdfast_router_admission_rejections_total", "reason" => reason);
         Self {
             ops: OPS.into_iter().map(OpMetrics::new).collect(),
             in_flight: gauge!("holdfast_router_requests_in_flight"),
@@ -183,7 +185,8 @@ impl Metrics {
 
 impl OpMetrics {
     fn new(op: &'static str) -> Self {
-        let requests = |code: &'static str| counter!("holdfast_router_requests_total", "op" => op, "code" => code);
+        let requests =
+            |code: &'static str| counter!("holdfast_router_requests_total", "op" => op, "code" => code);
         let duration = |outcome: &'static str| histogram!("holdfast_router_request_duration_seconds", "op" => op, "outcome" => outcome);
         Self {
             requests: CODES.into_iter().map(requests).collect(),
@@ -226,6 +229,12 @@ mod tests {
     #[test]
     fn a_status_that_is_not_expected_is_counted_too() {
         assert_eq!(CODES.last(), Some(&"other"));
-        assert!(CODES.iter().rev().skip(1).all(|code| StatusCode::from_bytes(code.as_bytes()).is_ok()));
+        assert!(
+            CODES
+                .iter()
+                .rev()
+                .skip(1)
+                .all(|code| StatusCode::from_bytes(code.as_bytes()).is_ok())
+        );
     }
 }

@@ -181,7 +181,9 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     stalls: STALLS.map(|cause| counter!("holdfast_engine_write_stalls_total", "cause" => cause)),
     pending_compaction: gauge!("holdfast_engine_pending_compaction_bytes"),
     cache_requests: CACHES.map(|cache| {
-        ["hit", "miss"].map(|result| counter!("holdfast_engine_cache_requests_total", "cache" => cache, "result" => result))
+        ["hit", "miss"].map(
+            |result| counter!("holdfast_engine_cache_requests_total", "cache" => cache, "result" => result),
+        )
     }),
     range_size: histogram!("holdfast_range_size_bytes"),
 });
@@ -257,9 +259,9 @@ pub(crate) fn slowest(by_peer: &BTreeMap<String, u64>) {
         .filter(|(peer, _)| !by_peer.contains_key(*peer))
         .for_each(|(_, gauge)| gauge.set(0.0));
     for (peer, entries) in by_peer {
-        let gauge = gauges
-            .entry(peer.clone())
-            .or_insert_with(|| gauge!("holdfast_raft_replication_lag_max_entries", "peer_store" => peer.clone()));
+        let gauge = gauges.entry(peer.clone()).or_insert_with(
+            || gauge!("holdfast_raft_replication_lag_max_entries", "peer_store" => peer.clone()),
+        );
         gauge.set(*entries as f64);
     }
 }

@@ -110,6 +110,16 @@ impl Metric {
         }
     }
 
+    /// The unit, for people.
+    pub fn unit_name(&self) -> &'static str {
+        match self.unit() {
+            Unit::Seconds => "seconds",
+            Unit::Bytes => "bytes",
+            Unit::CountPerSecond => "per second",
+            _ => "count",
+        }
+    }
+
     /// Whether each of its series exists from the start.
     pub fn is_closed(&self) -> bool {
         let closed = |label: &Label| matches!(label.values, Values::OneOf(_));

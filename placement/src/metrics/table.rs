@@ -14,7 +14,11 @@ const STORE: Label = Label::each("store", "the store's id");
 
 /// The metrics. Those of the cluster are told by the leading member alone: elsewhere they are 0.
 pub const METRICS: &[Metric] = &[
-    Metric::gauge(LEADER, &[], "Whether this member leads the placement driver: 1 or 0."),
+    Metric::gauge(
+        LEADER,
+        &[],
+        "Whether this member leads the placement driver: 1 or 0.",
+    ),
     Metric::gauge(
         STORES,
         &[Label::one_of("state", &STORE_STATES)],
@@ -36,7 +40,11 @@ pub const METRICS: &[Metric] = &[
         &[TYPE],
         "Time from the start of an operator to its end. Told by the member that led.",
     ),
-    Metric::gauge(PENDING, &[TYPE], "Operators under way, by type. Told by the leading member."),
+    Metric::gauge(
+        PENDING,
+        &[TYPE],
+        "Operators under way, by type. Told by the leading member.",
+    ),
     Metric::gauge(
         HEARTBEAT_AGE,
         &[STORE],
@@ -49,7 +57,10 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::gauge(
         HOT_RANGES,
-        &[Label::one_of("rank", &RANKS), Label::one_of("direction", &DIRECTIONS)],
+        &[
+            Label::one_of("rank", &RANKS),
+            Label::one_of("direction", &DIRECTIONS),
+        ],
         "Operations a second of the busiest ranges, by rank; which ranges they are is in the admin API. Told by the leading member.",
     ),
 ];

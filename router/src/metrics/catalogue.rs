@@ -19,7 +19,11 @@ pub const METRICS: &[Metric] = &[
         &[OP, Label::one_of("outcome", &OUTCOMES)],
         "Time from the head of a request to the head of its answer.",
     ),
-    Metric::gauge("holdfast_router_requests_in_flight", &[], "Requests being served."),
+    Metric::gauge(
+        "holdfast_router_requests_in_flight",
+        &[],
+        "Requests being served.",
+    ),
     Metric::gauge("holdfast_router_connections", &[], "Clients connected."),
     Metric::counter(
         "holdfast_router_request_bytes_total",

@@ -2,9 +2,7 @@
 
 use holdfast_common::telemetry::catalogue::{Label, Metric};
 
-use super::{
-    CACHES, ELECTIONS, MERGES, OPS, OUTCOMES, PATHS, PROPOSALS, ROLES, SPLITS, STALLS, STATES,
-};
+use super::{CACHES, ELECTIONS, MERGES, OPS, OUTCOMES, PATHS, PROPOSALS, ROLES, SPLITS, STALLS, STATES};
 
 const PEER: Label = Label::each("peer_store", "the peer's id; `other` for all beyond the first 64");
 
@@ -97,7 +95,10 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter(
         "holdfast_engine_cache_requests_total",
-        &[Label::one_of("cache", &CACHES), Label::one_of("result", &["hit", "miss"])],
+        &[
+            Label::one_of("cache", &CACHES),
+            Label::one_of("result", &["hit", "miss"]),
+        ],
         "Looks into a cache: for a row, among those written lately, and for a block of a table.",
     ),
     Metric::gauge(

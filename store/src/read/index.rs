@@ -91,7 +91,10 @@ async fn rounds(replica: Arc<Replica>) {
         if let Some((oldest, _)) = reads.first() {
             metrics::read_took(ReadPath::ReadIndex, oldest.elapsed());
         }
-        let first_get = reads.iter().find(|(_, read)| read.is_get()).map(|(since, _)| *since);
+        let first_get = reads
+            .iter()
+            .find(|(_, read)| read.is_get())
+            .map(|(since, _)| *since);
         for (_, read) in reads {
             match (&confirmed, read) {
                 (Err(error), read) => read.refuse(error),

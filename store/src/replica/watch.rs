@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use holdfast_common::raft::types::TypeConfig;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::metrics::RaftServerMetrics;
-use openraft::vote::RaftVote;
 
 use super::Replica;
 use super::writes::stopping;
@@ -119,11 +118,20 @@ mod tests {
     #[test]
     fn an_election_is_won_lost_or_without_a_winner() {
         let ended = |before, now| election(Some(before), Some(now));
-        assert_eq!(ended((Role::Candidate, 2), (Role::Leader, 2)), Some(Election::Won));
+        assert_eq!(
+            ended((Role::Candidate, 2), (Role::Leader, 2)),
+            Some(Election::Won)
+        );
         assert_eq!(ended((Role::Follower, 1), (Role::Leader, 2)), Some(Election::Won));
         assert_eq!(ended((Role::Leader, 2), (Role::Leader, 2)), None);
-        assert_eq!(ended((Role::Candidate, 2), (Role::Follower, 2)), Some(Election::Lost));
-        assert_eq!(ended((Role::Candidate, 2), (Role::Candidate, 3)), Some(Election::TimedOut));
+        assert_eq!(
+            ended((Role::Candidate, 2), (Role::Follower, 2)),
+            Some(Election::Lost)
+        );
+        assert_eq!(
+            ended((Role::Candidate, 2), (Role::Candidate, 3)),
+            Some(Election::TimedOut)
+        );
         assert_eq!(ended((Role::Candidate, 2), (Role::Candidate, 2)), None);
         assert_eq!(ended((Role::Follower, 2), (Role::Candidate, 3)), None);
         assert_eq!(election(None, Some((Role::Follower, 1))), None);

@@ -8,6 +8,7 @@ mod kill;
 mod load;
 mod membership;
 mod merge;
+mod metrics;
 mod operations;
 mod placing;
 mod recovery;

@@ -5,7 +5,7 @@ mod table;
 
 use std::sync::LazyLock;
 
-use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{
@@ -149,6 +149,7 @@ mod tests {
     use axum::http::{Method, Request};
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
+    use utoipa::openapi::path::HttpMethod;
 
     use super::*;
     use crate::admin::{Admin, Upstreams, routes};
