@@ -104,6 +104,7 @@ pub fn init_logs(format: LogFormat) -> Result<(), Error> {
 pub struct Metrics {
     handle: PrometheusHandle,
     process: Arc<metrics_process::Collector>,
+    clock: metrics::Gauge,
 }
 
 impl Metrics {
@@ -125,6 +126,7 @@ impl Metrics {
         Ok(Self {
             handle,
             process: Arc::new(process),
+            clock: metrics::gauge!("holdfast_wall_clock_seconds"),
         })
     }
 
@@ -139,6 +141,7 @@ impl Metrics {
 
     /// Prometheus' text exposition of everything.
     pub fn render(&self) -> String {
+        self.clock.set(clock::wall_ms() as f64 / 1_000.0);
         self.process.collect();
         self.handle.render()
     }

@@ -140,15 +140,22 @@ pub fn describe(metrics: &[Metric]) {
 }
 
 /// What every process has.
-pub const EVERY_PROCESS: &[Metric] = &[Metric::gauge(
-    "holdfast_build_info",
-    &[
-        Label::each("version", "the version of the build"),
-        Label::each("commit", "the commit that it was made of, or `unknown`"),
-        Label::each("role", "`placement`, `store` or `router`"),
-    ],
-    "The build that runs: always 1.",
-)];
+pub const EVERY_PROCESS: &[Metric] = &[
+    Metric::gauge(
+        "holdfast_wall_clock_seconds",
+        &[],
+        "The process's wall clock when it was scraped, seconds since the Unix epoch. Less the sample's `timestamp()`: how far it is off.",
+    ),
+    Metric::gauge(
+        "holdfast_build_info",
+        &[
+            Label::each("version", "the version of the build"),
+            Label::each("commit", "the commit that it was made of, or `unknown`"),
+            Label::each("role", "`placement`, `store` or `router`"),
+        ],
+        "The build that runs: always 1.",
+    ),
+];
 
 /// What the operating system tells of a process, in the words of the Prometheus client libraries.
 pub const OF_THE_PROCESS: &[Metric] = &[
@@ -189,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_metric_with_a_label_that_comes_up_later_is_not_closed() {
-        assert!(!EVERY_PROCESS[0].is_closed());
+        assert!(!EVERY_PROCESS[1].is_closed());
         assert!(OF_THE_PROCESS.iter().all(Metric::is_closed));
     }
 }
