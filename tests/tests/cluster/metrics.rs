@@ -17,8 +17,8 @@ async fn every_process_exposes_what_is_documented_and_nothing_else() -> anyhow::
     check(&cluster).await?;
     let (client, admin) = (cluster.client(), cluster.admin());
     for key in 0..50 {
-        ensure!(client.put(format!("k{key:02}"), "v").await?.status.is_success());
-        ensure!(client.get(format!("k{key:02}")).await?.status.is_success());
+        ensure!(client.put(format!("k{key:02}"), "v").await?.status < 300);
+        ensure!(client.get(format!("k{key:02}")).await?.status < 300);
     }
     admin.split("k25").await?;
     ensure!(
