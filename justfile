@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs console test smoke browser-test
+ci: format lint docs console test smoke dashboards browser-test
 
 # Formatting
 format:
@@ -41,6 +41,12 @@ test *args:
 smoke:
     cargo build --release
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
+
+# Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs
+# `prometheus` and `promtool` (Debian's package `prometheus`)
+dashboards:
+    cargo build --release
+    python3 -B grafana/check/main.py "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # The console: its types, its tests, and that what is built is what is committed; needs Node (^20.19 or 22.12)
 [working-directory: 'console']

@@ -6,6 +6,7 @@ back. Every query of every panel must be answered, and not by nothing; the alert
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +114,14 @@ def variable_values(prometheus, query):
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: main.py PATH-TO-HOLDFAST")
     holdfast = Path(sys.argv[1]).resolve()
+    for needed in ("prometheus", "promtool"):
+        if not shutil.which(needed):
+            sys.exit(f"{needed} is missing: install Debian's package prometheus")
+    # So that what runs is ended then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))
     check_files()
     with Running() as running:
         cluster = Cluster(running, holdfast, stores=4)

@@ -53,7 +53,10 @@ class Running:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            for path in sorted(self.dir.glob("*.log")):
+                print(f"--- the end of {path.name}", *path.read_text(encoding="utf-8").splitlines()[-15:], sep="\n")
         for child in reversed(self.children):
             child.terminate()
             try:
