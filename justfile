@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs console test smoke browser-test
+ci: format lint docs console test smoke dashboards browser-test
 
 # Formatting
 format:
@@ -23,7 +23,7 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
-# Writes the API's documents anew, from the code
+# Writes the API's documents and docs/metrics.md anew, from the code
 openapi:
     HOLDFAST_BLESS=1 cargo test --workspace --lib -- the_committed_document_is_the_present_one
 
@@ -45,6 +45,12 @@ endurance *args:
 smoke:
     cargo build --release
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
+
+# Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs
+# `prometheus` and `promtool` (Debian's package `prometheus`)
+dashboards:
+    cargo build --release
+    python3 -B grafana/check/main.py "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # The console: its types, its tests, and that what is built is what is committed; needs Node (^20.19 or 22.12)
 [working-directory: 'console']

@@ -9,6 +9,7 @@ mod bench;
 mod completions;
 mod exit;
 mod kv;
+pub mod metrics;
 mod output;
 mod roles;
 mod up;

@@ -11,6 +11,13 @@ use tracing_subscriber::fmt::time::SystemTime;
 
 use crate::clock;
 
+pub mod catalogue;
+pub mod disk;
+pub mod exposition;
+mod peers;
+
+pub use peers::peer_label;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +76,17 @@ const BYTES_BUCKETS: [f64; 12] = [
 const QUIET: &str =
     "info,openraft=error,openraft::raft=off,openraft::core::heartbeat::worker=off,fjall=warn,lsm_tree=warn";
 
+/// Upper bounds of the buckets of what takes seconds to minutes: operators and snapshots.
+const LONG_BUCKETS: [f64; 12] = [
+    0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+];
+
+/// What takes that long.
+const LONG: [&str; 2] = [
+    "holdfast_placement_operator_duration_seconds",
+    "holdfast_raft_snapshot_duration_seconds",
+];
+
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
@@ -89,24 +107,29 @@ pub fn init_logs(format: LogFormat) -> Result<(), Error> {
 pub struct Metrics {
     handle: PrometheusHandle,
     process: Arc<metrics_process::Collector>,
+    clock: metrics::Gauge,
 }
 
 impl Metrics {
     /// Installs the recorder, and describes the build under the name of the process's role.
     pub fn install(role: &'static str) -> Result<Self, Error> {
-        let handle = PrometheusBuilder::new()
+        let mut builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("_entries".into()), &COUNT_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES_BUCKETS)?
-            .install_recorder()?;
-        metrics::describe_gauge!("holdfast_build_info", "The build that runs: always 1.");
+            .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES_BUCKETS)?;
+        for name in LONG {
+            builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), &LONG_BUCKETS)?;
+        }
+        let handle = builder.install_recorder()?;
+        catalogue::describe(catalogue::EVERY_PROCESS);
         let commit = option_env!("HOLDFAST_COMMIT").unwrap_or("unknown");
         metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "role" => role).set(1.0);
         let process = metrics_process::Collector::default();
-        process.describe();
+        catalogue::describe(catalogue::OF_THE_PROCESS);
         Ok(Self {
             handle,
             process: Arc::new(process),
+            clock: metrics::gauge!("holdfast_wall_clock_seconds"),
         })
     }
 
@@ -121,6 +144,7 @@ impl Metrics {
 
     /// Prometheus' text exposition of everything.
     pub fn render(&self) -> String {
+        self.clock.set(clock::wall_ms() as f64 / 1_000.0);
         self.process.collect();
         self.handle.render()
     }
@@ -133,6 +157,7 @@ mod tests {
     #[test]
     fn buckets_are_histograms_in_order() {
         assert!(SECONDS_BUCKETS.is_sorted() && COUNT_BUCKETS.is_sorted() && BYTES_BUCKETS.is_sorted());
+        assert!(LONG_BUCKETS.is_sorted());
         let metrics = Metrics::install("test").unwrap();
         metrics::histogram!("holdfast_example_seconds").record(0.003);
         let text = metrics.render();

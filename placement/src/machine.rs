@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use holdfast_common::proto;
@@ -126,7 +127,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let (entry, responder) = next?;
             let outcome = self.apply_entry(entry.log_id, entry.payload)?;
             if let Some(responder) = responder {
-                responder.send(Answer(proto::encode(&outcome)));
+                responder.send(Answer(proto::encode(&outcome), Duration::ZERO));
             }
         }
         Ok(())

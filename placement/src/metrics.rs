@@ -1,14 +1,21 @@
 //! The metrics of the placement driver, one function for each thing that happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use holdfast_common::raft;
+use holdfast_common::telemetry::catalogue;
+use metrics::{counter, gauge, histogram};
+use parking_lot::Mutex;
 
 use crate::operator::{Kind, Operator, Status};
 use crate::schedule::burden::store_loads;
 use crate::state::StoreIntent;
 use crate::view::{Health, RangeHealth, View};
+
+mod table;
+
+pub use table::METRICS;
 
 const LEADER: &str = "holdfast_placement_leader";
 const STORES: &str = "holdfast_placement_stores";
@@ -20,26 +27,22 @@ const HEARTBEAT_AGE: &str = "holdfast_placement_heartbeat_age_seconds";
 const STORE_SCORE: &str = "holdfast_placement_store_score";
 const HOT_RANGES: &str = "holdfast_placement_hot_range_ops_per_second";
 
-/// How many of the busiest ranges are shown.
-const HOT_RANKS: usize = 20;
+/// The places of the busiest ranges that are shown.
+const RANKS: [&str; 20] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19",
+    "20",
+];
+const DIRECTIONS: [&str; 2] = ["read", "write"];
+/// What a store is measured by.
+const SCORES: [&str; 3] = ["replicas", "leaders", "load"];
 
 /// Every state that a store can be in.
 const STORE_STATES: [&str; 6] = ["up", "suspect", "down", "draining", "decommissioning", "removed"];
 
 /// Describes every metric, and makes each series exist.
 pub fn describe() {
-    describe_gauge!(LEADER, "Whether this member leads the placement driver.");
-    describe_gauge!(STORES, "Stores by state.");
-    describe_gauge!(RANGES, "Ranges by health.");
-    describe_counter!(OPERATORS, "Operators that ended, by type and how.");
-    describe_histogram!(OPERATOR_SECONDS, "Time from the start of an operator to its end.");
-    describe_gauge!(PENDING, "Operators under way, by type.");
-    describe_gauge!(HEARTBEAT_AGE, "Time since a store was last heard of.");
-    describe_gauge!(
-        STORE_SCORE,
-        "What a store holds, by kind: replicas, leaders, load (units of work a second)."
-    );
-    describe_gauge!(HOT_RANGES, "Operations a second of the busiest ranges, by rank.");
+    catalogue::describe(METRICS);
+    raft::metrics::init();
     leads(false);
     forget();
     for kind in Kind::NAMES {
@@ -73,11 +76,12 @@ pub fn forget() {
     Kind::NAMES
         .iter()
         .for_each(|kind| gauge!(PENDING, "type" => *kind).set(0.0));
-    for rank in 1..=HOT_RANKS {
-        for direction in ["read", "write"] {
-            gauge!(HOT_RANGES, "rank" => rank.to_string(), "direction" => direction).set(0.0);
+    for rank in RANKS {
+        for direction in DIRECTIONS {
+            gauge!(HOT_RANGES, "rank" => rank, "direction" => direction).set(0.0);
         }
     }
+    forget_stores(&BTreeSet::new());
 }
 
 /// The cluster as the leading member sees it.
@@ -107,18 +111,45 @@ pub fn observe(view: &View<'_>) {
     for kind in Kind::NAMES {
         gauge!(PENDING, "type" => kind).set(amount(pending.get(kind)));
     }
+    stores(view);
+    hot_ranges(view);
+}
+
+/// Stores that have series.
+static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn stores(view: &View<'_>) {
     let (leaders, loads) = (view.reports.leaders_by_store(), store_loads(view));
+    let mut present = BTreeSet::new();
     for store in view.state.present_stores() {
         let id = store.id.to_string();
-        gauge!(HEARTBEAT_AGE, "store" => id.clone())
-            .set(Duration::from_millis(view.silence(store.id)).as_secs_f64());
-        let replicas = view.replicas_on(store.id);
-        gauge!(STORE_SCORE, "store" => id.clone(), "kind" => "replicas").set(amount(Some(&replicas)));
-        gauge!(STORE_SCORE, "store" => id.clone(), "kind" => "leaders").set(amount(leaders.get(&store.id)));
+        let silence = Duration::from_millis(view.silence(store.id));
         let load = loads.get(&store.id).copied().unwrap_or(0.0);
-        gauge!(STORE_SCORE, "store" => id, "kind" => "load").set(load);
+        let scores = [
+            amount(Some(&view.replicas_on(store.id))),
+            amount(leaders.get(&store.id)),
+            load,
+        ];
+        show_store(&id, silence, scores);
+        present.insert(id);
     }
-    hot_ranges(view);
+    forget_stores(&present);
+}
+
+fn show_store(id: &str, silence: Duration, scores: [f64; 3]) {
+    gauge!(HEARTBEAT_AGE, "store" => id.to_owned()).set(silence.as_secs_f64());
+    for (kind, score) in SCORES.into_iter().zip(scores) {
+        gauge!(STORE_SCORE, "store" => id.to_owned(), "kind" => kind).set(score);
+    }
+}
+
+/// Those that are not there any more, or not known of any more, hold nothing and are not waited for.
+fn forget_stores(present: &BTreeSet<String>) {
+    let mut shown = SHOWN.lock();
+    for gone in shown.difference(present) {
+        show_store(gone, Duration::ZERO, [0.0; 3]);
+    }
+    shown.clone_from(present);
 }
 
 fn hot_ranges(view: &View<'_>) {
@@ -132,9 +163,9 @@ fn hot_ranges(view: &View<'_>) {
     let writes = led.iter().map(|leading| leading.writes_per_second).collect();
     for (direction, mut rates) in [("read", reads), ("write", writes)] as [(&str, Vec<f64>); 2] {
         rates.sort_by(|a, b| b.total_cmp(a));
-        rates.resize(HOT_RANKS, 0.0);
-        for (rank, rate) in rates.iter().enumerate() {
-            gauge!(HOT_RANGES, "rank" => (rank + 1).to_string(), "direction" => direction).set(*rate);
+        rates.resize(RANKS.len(), 0.0);
+        for (rank, rate) in RANKS.into_iter().zip(rates) {
+            gauge!(HOT_RANGES, "rank" => rank, "direction" => direction).set(rate);
         }
     }
 }

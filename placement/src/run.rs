@@ -1,5 +1,6 @@
 //! One placement member from its start to its end, top to bottom.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -36,6 +37,9 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long requests in flight have when the member stops.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Time between two looks at the log's files.
+const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 
 /// Pause before another try to write the cluster's first command.
 const FOUND_PAUSE: Duration = Duration::from_millis(20);
@@ -238,6 +242,7 @@ impl Parts<'_> {
             let ended = tokio::select! {
                 error = self.stay_known(nonce, (cluster, number)) => Err(error),
                 error = failure(&log, &raft) => Err(error),
+                never = observe(&log) => match never {},
                 () = shutdown.cancelled() => Ok(()),
             };
             if ended.is_ok() {
@@ -342,6 +347,15 @@ async fn open_log(dir: PathBuf) -> Result<LogEngine, Error> {
         LogEngine::open(&dir, options)
     });
     Ok(opened.await.map_err(|error| Error::Group(error.to_string()))??)
+}
+
+/// Measures the log, now and then.
+async fn observe(log: &LogEngine) -> Infallible {
+    let mut ticks = clock::every(OBSERVE_EVERY);
+    loop {
+        ticks.tick().await;
+        log.observe();
+    }
 }
 
 /// Returns when the log or the group has failed.

@@ -52,15 +52,12 @@ impl RangeHealth {
         Self::NoLeader,
     ];
 
+    /// Their names, in the same order.
+    pub const NAMES: [&'static str; 5] = ["ok", "over", "under", "down_replica", "no_leader"];
+
     /// Its name, in the admin API and in metrics.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Over => "over",
-            Self::Under => "under",
-            Self::DownReplica => "down_replica",
-            Self::NoLeader => "no_leader",
-        }
+        Self::NAMES[self as usize]
     }
 }
 

@@ -25,7 +25,7 @@ mod directory;
 mod explain;
 mod http;
 mod map_feed;
-mod metrics;
+pub mod metrics;
 mod point;
 mod range_cache;
 mod retry;

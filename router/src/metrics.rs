@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
+use holdfast_common::telemetry::catalogue::describe;
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::retry::Failure;
+
+mod catalogue;
+
+pub use catalogue::METRICS;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +32,6 @@ pub(crate) enum Op {
     Other,
 }
 
-impl Op {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Get, "get"),
-        (Self::Put, "put"),
-        (Self::Delete, "delete"),
-        (Self::Scan, "scan"),
-        (Self::Batch, "batch"),
-        (Self::Txn, "txn"),
-        (Self::Other, "other"),
-    ];
-}
-
 /// Why a request was turned away before it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
@@ -48,14 +41,6 @@ pub(crate) enum Rejection {
     Memory,
     /// Too many scans.
     Scans,
-}
-
-impl Rejection {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Connections, "connections"),
-        (Self::Memory, "memory"),
-        (Self::Scans, "scans"),
-    ];
 }
 
 /// How a look into the range cache ended.
@@ -69,13 +54,17 @@ pub(crate) enum Lookup {
     Stale,
 }
 
-impl Lookup {
-    const ALL: [(Self, &'static str); 3] = [(Self::Hit, "hit"), (Self::Miss, "miss"), (Self::Stale, "stale")];
-}
+/// In the order of [`Op`].
+const OPS: [&str; 7] = ["get", "put", "delete", "scan", "batch", "txn", "other"];
+/// In the order of [`Rejection`].
+const REJECTIONS: [&str; 3] = ["connections", "memory", "scans"];
+/// In the order of [`Lookup`].
+const LOOKUPS: [&str; 3] = ["hit", "miss", "stale"];
 
-/// The statuses that the router answers with.
-const STATUSES: [u16; 19] = [
-    200, 201, 204, 304, 400, 404, 405, 408, 412, 413, 414, 422, 429, 431, 500, 501, 503, 504, 507,
+/// The statuses that the router answers with; any other is counted as the last.
+const CODES: [&str; 20] = [
+    "200", "201", "204", "304", "400", "404", "405", "408", "412", "413", "414", "422", "429", "431", "500",
+    "501", "503", "504", "507", "other",
 ];
 
 const OUTCOMES: [&str; 3] = ["ok", "client_error", "server_error"];
@@ -113,17 +102,20 @@ struct OpMetrics {
 impl Metrics {
     /// Makes the handles with the recorder that is installed.
     pub(crate) fn new() -> Self {
+        describe(METRICS);
         let retry = |reason: &'static str| counter!("holdfast_router_retries_total", "reason" => reason);
-        let lookup = |(_, result): (Lookup, &'static str)| counter!("holdfast_router_range_cache_lookups_total", "result" => result);
-        let rejection = |(_, reason): (Rejection, &'static str)| counter!("holdfast_router_admission_rejections_total", "reason" => reason);
+        let lookup =
+            |result: &'static str| counter!("holdfast_router_range_cache_lookups_total", "result" => result);
+        let rejection =
+            |reason: &'static str| counter!("holdfast_router_admission_rejections_total", "reason" => reason);
         Self {
-            ops: Op::ALL.into_iter().map(|(_, op)| OpMetrics::new(op)).collect(),
+            ops: OPS.into_iter().map(OpMetrics::new).collect(),
             in_flight: gauge!("holdfast_router_requests_in_flight"),
             cache_entries: gauge!("holdfast_router_range_cache_entries"),
             connections: gauge!("holdfast_router_connections"),
             retries: RETRY_REASONS.into_iter().map(retry).collect(),
-            lookups: Lookup::ALL.into_iter().map(lookup).collect(),
-            rejections: Rejection::ALL.into_iter().map(rejection).collect(),
+            lookups: LOOKUPS.into_iter().map(lookup).collect(),
+            rejections: REJECTIONS.into_iter().map(rejection).collect(),
         }
     }
 
@@ -135,9 +127,8 @@ impl Metrics {
     /// A request was answered.
     pub(crate) fn answered(&self, op: Op, status: StatusCode, took: Duration) {
         let of_op = &self.ops[op as usize];
-        if let Some(at) = STATUSES.iter().position(|known| *known == status.as_u16()) {
-            of_op.requests[at].increment(1);
-        }
+        let known = CODES.iter().position(|code| *code == status.as_str());
+        of_op.requests[known.unwrap_or(CODES.len() - 1)].increment(1);
         let outcome = if status.is_server_error() {
             2
         } else {
@@ -194,10 +185,11 @@ impl Metrics {
 
 impl OpMetrics {
     fn new(op: &'static str) -> Self {
-        let requests = |status: u16| counter!("holdfast_router_requests_total", "op" => op, "code" => status.to_string());
+        let requests =
+            |code: &'static str| counter!("holdfast_router_requests_total", "op" => op, "code" => code);
         let duration = |outcome: &'static str| histogram!("holdfast_router_request_duration_seconds", "op" => op, "outcome" => outcome);
         Self {
-            requests: STATUSES.into_iter().map(requests).collect(),
+            requests: CODES.into_iter().map(requests).collect(),
             durations: OUTCOMES.into_iter().map(duration).collect(),
             request_bytes: counter!("holdfast_router_request_bytes_total", "op" => op),
             response_bytes: counter!("holdfast_router_response_bytes_total", "op" => op),
@@ -227,18 +219,22 @@ mod tests {
 
     #[test]
     fn every_label_stands_at_its_own_index() {
-        assert!(Op::ALL.iter().enumerate().all(|(at, (op, _))| *op as usize == at));
+        assert_eq!(OPS[Op::Get as usize], "get");
+        assert_eq!(OPS[Op::Batch as usize], "batch");
+        assert_eq!(OPS[Op::Other as usize], "other");
+        assert_eq!(REJECTIONS[Rejection::Scans as usize], "scans");
+        assert_eq!(LOOKUPS[Lookup::Stale as usize], "stale");
+    }
+
+    #[test]
+    fn a_status_that_is_not_expected_is_counted_too() {
+        assert_eq!(CODES.last(), Some(&"other"));
         assert!(
-            Lookup::ALL
+            CODES
                 .iter()
-                .enumerate()
-                .all(|(at, (result, _))| *result as usize == at)
-        );
-        assert!(
-            Rejection::ALL
-                .iter()
-                .enumerate()
-                .all(|(at, (reason, _))| *reason as usize == at)
+                .rev()
+                .skip(1)
+                .all(|code| StatusCode::from_bytes(code.as_bytes()).is_ok())
         );
     }
 }

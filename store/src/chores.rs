@@ -1,15 +1,18 @@
 //! What a store looks after regularly, for all its replicas in one task.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::telemetry::peer_label;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::metrics::{self, Groups};
 use crate::read::lease::Voting;
+use crate::replica::Replica;
 use crate::replica::retention::Compaction;
 
 /// Time between two rounds.
@@ -17,6 +20,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Rounds between two counts of the groups.
 const ROUNDS_PER_COUNT: u32 = 10;
+
+/// Rounds between two looks at the sizes of ranges.
+const ROUNDS_PER_SIZING: u32 = 50;
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
@@ -31,6 +37,10 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
         compact(&host, now).await;
         if round.is_multiple_of(ROUNDS_PER_COUNT) {
             count(&host);
+            host.observe_storage();
+        }
+        if round.is_multiple_of(ROUNDS_PER_SIZING) {
+            size(&host);
         }
         round = round.wrapping_add(1);
     }
@@ -55,22 +65,19 @@ fn mind_the_engine(host: &Host) {
     let (before, now) = (host.site.is_pressed(), pressure.is_high());
     host.site.pressed.store(now, Ordering::Relaxed);
     if now && !before {
+        pressure.causes().into_iter().for_each(metrics::stalled);
         tracing::warn!(?pressure, "the engine is behind: writes are turned away");
     }
 }
 
 fn count(host: &Host) {
     let mut groups = Groups::default();
-    let mut lag_max = 0;
+    let mut slowest = BTreeMap::new();
     for replica in host.replicas() {
         let standing = replica.standing();
         if standing.leads {
             groups.leader += 1;
-            lag_max = replica
-                .peers()
-                .iter()
-                .filter_map(|peer| peer.lag)
-                .fold(lag_max, u64::max);
+            observe_lag(&replica, &mut slowest);
         } else if replica.leader().is_none() {
             groups.no_leader += 1;
         } else if standing.voting == Voting::No {
@@ -79,5 +86,28 @@ fn count(host: &Host) {
             groups.follower += 1;
         }
     }
-    metrics::groups(groups, lag_max);
+    metrics::groups(groups);
+    metrics::slowest(&slowest);
+}
+
+/// How far the followers of a range are behind, and the slowest on each store.
+fn observe_lag(replica: &Replica, slowest: &mut BTreeMap<String, u64>) {
+    let Some(descriptor) = replica.descriptor() else {
+        return;
+    };
+    for peer in replica.peers() {
+        let store = descriptor.replica(peer.id).map(|member| member.store);
+        let (Some(lag), Some(store)) = (peer.lag, store) else {
+            continue;
+        };
+        metrics::lags(lag);
+        let most = slowest.entry(peer_label(store)).or_default();
+        *most = lag.max(*most);
+    }
+}
+
+/// Samples the sizes of the ranges that are led here.
+fn size(host: &Host) {
+    let led = host.replicas().into_iter().filter(|replica| replica.leads());
+    led.for_each(|replica| metrics::range_size(replica.shared.get().size_bytes));
 }

@@ -35,7 +35,7 @@ pub mod ledger;
 mod link;
 mod load;
 pub mod machine;
-mod metrics;
+pub mod metrics;
 pub mod middle;
 mod ranges;
 mod read;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
+use holdfast_common::clock;
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
 use holdfast_common::raft::log::GroupLog;
@@ -24,6 +25,7 @@ use crate::command::{Absorb, Command};
 use crate::damage::Damage;
 use crate::engine::{Batch, Engine, Replacement, View};
 use crate::keys;
+use crate::metrics;
 use crate::row::{self, RangeRow};
 use crate::sessions::Sessions;
 use crate::shared::{RangeView, SharedRange};
@@ -160,6 +162,8 @@ impl RangeMachine {
 
     async fn apply_entry(&mut self, (entry, responder): EntryResponder<TypeConfig>) -> io::Result<()> {
         let log_id = entry.log_id;
+        let begun = clock::now();
+        self.engine.admit().await;
         let answer = match entry.payload {
             Payload::Blank => {
                 self.finish(log_id, Batch::with_capacity(1))?;
@@ -180,8 +184,10 @@ impl RangeMachine {
                 }
             }
         };
+        let took = begun.elapsed();
+        metrics::applied(took);
         if let Some(responder) = responder {
-            responder.send(types::Answer(answer));
+            responder.send(types::Answer(answer, took));
         }
         Ok(())
     }
@@ -232,7 +238,6 @@ impl RangeMachine {
                 )));
             }
             for entry in entries {
-                self.engine.admit().await;
                 self.apply_entry((entry, None)).await?;
             }
         }
@@ -331,7 +336,6 @@ impl RaftStateMachine<TypeConfig> for RangeMachine {
         Entries: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
     {
         while let Some(entry) = entries.next().await {
-            self.engine.admit().await;
             self.apply_entry(entry?).await?;
         }
         Ok(())

@@ -1,11 +1,19 @@
 //! The metrics of the host, one function for each thing that happens. Handles are made once: a macro with labels costs
 //! more than answering a read.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use holdfast_common::proto::placement::Capacity;
+use holdfast_common::raft;
+use holdfast_common::telemetry::catalogue::describe;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use parking_lot::Mutex;
+
+mod catalogue;
+
+pub use catalogue::METRICS;
 
 /// How an operation ended, as `store_ops_total` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +61,50 @@ pub(crate) enum Proposed {
     Unknown,
 }
 
+/// What a replica is in its group, as `raft_state_changes_total` counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Leading.
+    Leader,
+    /// Standing for election.
+    Candidate,
+    /// Following.
+    Follower,
+    /// Not voting.
+    Learner,
+}
+
+/// How an election ended for one who stood in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Election {
+    /// It leads.
+    Won,
+    /// Another leads, or a later term began.
+    Lost,
+    /// Nobody won.
+    TimedOut,
+}
+
+/// Why the engine holds writes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// Too much is visible and not committed.
+    Overlay,
+    /// Memtables wait to be written out.
+    Memtables,
+    /// Tables wait to be merged.
+    Tables,
+}
+
+/// A cache of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// Rows written lately.
+    Rows,
+    /// Blocks of tables.
+    Blocks,
+}
+
 /// Replicas of this store by what they are in their groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Groups {
@@ -71,6 +123,10 @@ const OUTCOMES: [&str; 4] = ["ok", "redirected", "refused", "unknown"];
 const PATHS: [&str; 3] = ["lease", "read_index", "stale"];
 const PROPOSALS: [&str; 3] = ["applied", "refused", "unknown"];
 const STATES: [&str; 5] = ["leader", "follower", "learner", "no_leader", "hibernating"];
+const ROLES: [&str; 4] = ["leader", "candidate", "follower", "learner"];
+const ELECTIONS: [&str; 3] = ["won", "lost", "timed_out"];
+const STALLS: [&str; 3] = ["overlay", "memtables", "tables"];
+const CACHES: [&str; 2] = ["rows", "blocks"];
 /// What became of a merge.
 const MERGES: [&str; 2] = ["absorbed", "thawed"];
 const SPLITS: [&str; 2] = ["driver", "alone"];
@@ -83,11 +139,22 @@ struct Handles {
     propose_wait: Histogram,
     entry_writes: Histogram,
     groups: [Gauge; 5],
-    leaderships: [Counter; 2],
+    commit: Histogram,
+    apply_wait: Histogram,
+    apply: Histogram,
+    roles: [Counter; 4],
+    elections: [Counter; 3],
     capacity: [Gauge; 3],
     splits: [Counter; 2],
     merges: [Counter; 2],
-    lag_max: Gauge,
+    lag: Histogram,
+    /// By the label of the peer.
+    lag_max: Mutex<BTreeMap<String, Gauge>>,
+    stalls: [Counter; 3],
+    pending_compaction: Gauge,
+    /// By cache; hits first.
+    cache_requests: [[Counter; 2]; 2],
+    range_size: Histogram,
 }
 
 static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
@@ -100,16 +167,31 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     propose_wait: histogram!("holdfast_raft_propose_wait_seconds"),
     entry_writes: histogram!("holdfast_raft_proposal_entries"),
     groups: STATES.map(|state| gauge!("holdfast_raft_groups", "state" => state)),
-    leaderships: ["leader", "follower"].map(|to| counter!("holdfast_raft_state_changes_total", "to" => to)),
+    commit: histogram!("holdfast_raft_log_commit_seconds"),
+    apply_wait: histogram!("holdfast_raft_apply_wait_seconds"),
+    apply: histogram!("holdfast_raft_apply_seconds"),
+    roles: ROLES.map(|to| counter!("holdfast_raft_state_changes_total", "to" => to)),
+    elections: ELECTIONS.map(|result| counter!("holdfast_raft_elections_total", "result" => result)),
     capacity: ["total", "used", "available"]
         .map(|kind| gauge!("holdfast_store_capacity_bytes", "kind" => kind)),
     splits: SPLITS.map(|reason| counter!("holdfast_range_splits_total", "reason" => reason)),
     merges: MERGES.map(|reason| counter!("holdfast_range_merges_total", "reason" => reason)),
-    lag_max: gauge!("holdfast_raft_replication_lag_max_entries"),
+    lag: histogram!("holdfast_raft_replication_lag_entries"),
+    lag_max: Mutex::default(),
+    stalls: STALLS.map(|cause| counter!("holdfast_engine_write_stalls_total", "cause" => cause)),
+    pending_compaction: gauge!("holdfast_engine_pending_compaction_bytes"),
+    cache_requests: CACHES.map(|cache| {
+        ["hit", "miss"].map(
+            |result| counter!("holdfast_engine_cache_requests_total", "cache" => cache, "result" => result),
+        )
+    }),
+    range_size: histogram!("holdfast_range_size_bytes"),
 });
 
-/// Makes every series exist, at zero.
+/// Describes every metric, and makes each series exist, at zero.
 pub(crate) fn init() {
+    describe(METRICS);
+    raft::metrics::init();
     LazyLock::force(&HANDLES);
 }
 
@@ -139,13 +221,79 @@ pub(crate) fn proposal_ended(how: Proposed) {
     HANDLES.proposals[how as usize].increment(1);
 }
 
-/// A replica of this store was elected, or lost its leadership.
-pub(crate) fn leadership_changed(leads: bool) {
-    HANDLES.leaderships[usize::from(!leads)].increment(1);
+/// An entry that was proposed here was committed after this long.
+pub(crate) fn committed(took: Duration) {
+    HANDLES.commit.record(took);
 }
 
-/// What the replicas are, and how far the slowest follower of a led range is behind.
-pub(crate) fn groups(groups: Groups, lag_max_entries: u64) {
+/// An entry that was proposed here waited this long to be applied once it was committed.
+pub(crate) fn apply_waited(waited: Duration) {
+    HANDLES.apply_wait.record(waited);
+}
+
+/// An entry was applied.
+pub(crate) fn applied(took: Duration) {
+    HANDLES.apply.record(took);
+}
+
+/// A replica of this store became something else in its group.
+pub(crate) fn became(role: Role) {
+    HANDLES.roles[role as usize].increment(1);
+}
+
+/// An election ended in which a replica of this store stood.
+pub(crate) fn elected(how: Election) {
+    HANDLES.elections[how as usize].increment(1);
+}
+
+/// A follower of a range led here lacks so many entries.
+pub(crate) fn lags(entries: u64) {
+    HANDLES.lag.record(entries as f64);
+}
+
+/// How far the slowest follower on each peer is behind. One that is not named has none any more.
+pub(crate) fn slowest(by_peer: &BTreeMap<String, u64>) {
+    let mut gauges = HANDLES.lag_max.lock();
+    gauges
+        .iter()
+        .filter(|(peer, _)| !by_peer.contains_key(*peer))
+        .for_each(|(_, gauge)| gauge.set(0.0));
+    for (peer, entries) in by_peer {
+        let gauge = gauges.entry(peer.clone()).or_insert_with(
+            || gauge!("holdfast_raft_replication_lag_max_entries", "peer_store" => peer.clone()),
+        );
+        gauge.set(*entries as f64);
+    }
+}
+
+/// A range led here has this size.
+pub(crate) fn range_size(bytes: u64) {
+    HANDLES.range_size.record(bytes as f64);
+}
+
+/// The engine began to hold writes up.
+pub(crate) fn stalled(cause: Stall) {
+    HANDLES.stalls[cause as usize].increment(1);
+}
+
+/// So many bytes of tables are to be merged.
+pub(crate) fn pending_compaction(bytes: u64) {
+    HANDLES.pending_compaction.set(bytes as f64);
+}
+
+/// A cache was asked, and had what was asked for or not.
+pub(crate) fn cache(cache: Cache, hits: u64, misses: u64) {
+    let [hit, miss] = &HANDLES.cache_requests[cache as usize];
+    if hits > 0 {
+        hit.increment(hits);
+    }
+    if misses > 0 {
+        miss.increment(misses);
+    }
+}
+
+/// What the replicas are.
+pub(crate) fn groups(groups: Groups) {
     let counts = [
         groups.leader,
         groups.follower,
@@ -156,7 +304,6 @@ pub(crate) fn groups(groups: Groups, lag_max_entries: u64) {
     for (gauge, count) in HANDLES.groups.iter().zip(counts) {
         gauge.set(count as f64);
     }
-    HANDLES.lag_max.set(lag_max_entries as f64);
 }
 
 /// What the disk guard saw.

@@ -246,12 +246,13 @@ impl Service for StoreService {
 fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
     let now = clock::now();
     let mut looked: Option<(Arc<Replica>, Lease)> = None;
-    let mut held = false;
+    let (mut held, mut gets) = (false, false);
     for (replica, read) in reads {
         let lease = match &looked {
             Some((known, lease)) if Arc::ptr_eq(known, &replica) => *lease,
             _ => replica.lease(),
         };
+        let is_get = read.is_get();
         match (lease, read) {
             (Lease::Held, WaitingRead::Get(request, reply)) => point::answer(&replica, &request, 0, reply),
             (Lease::Held, WaitingRead::Scan(request, reply)) => scan::start(&replica, request, 0, reply),
@@ -262,10 +263,14 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
             (Lease::NotLeader, read) => read.refuse(&replica.not_leader()),
         }
         held |= lease == Lease::Held;
+        gets |= is_get && lease == Lease::Held;
         looked = Some((replica, lease));
     }
     if held {
         metrics::read_took(ReadPath::Lease, now.elapsed());
+    }
+    if gets {
+        metrics::op_took(Op::Get, now.elapsed());
     }
 }
 
@@ -285,6 +290,9 @@ fn stale(replica: Arc<Replica>, read: WaitingRead) {
 
 fn answer_stale(replica: &Arc<Replica>, read: WaitingRead, staleness_ms: u64, arrived: Instant) {
     metrics::read_took(ReadPath::Stale, arrived.elapsed());
+    if read.is_get() {
+        metrics::op_took(Op::Get, arrived.elapsed());
+    }
     match read {
         WaitingRead::Get(request, reply) => point::answer(replica, &request, staleness_ms, reply),
         WaitingRead::Scan(request, reply) => scan::start(replica, request, staleness_ms, reply),

@@ -2,5 +2,7 @@
 
 pub mod journal;
 pub mod log;
+pub mod metrics;
 pub mod network;
+pub mod tables;
 pub mod types;

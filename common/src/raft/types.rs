@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use openraft::vote::RaftLeaderId;
 use openraft_rt_tokio::TokioRuntime;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{self, Instant};
 use crate::ids::{ReplicaId, StoreId};
 
 /// Openraft's type table.
@@ -25,9 +27,9 @@ pub struct TypeConfig;
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Command(pub Bytes);
 
-/// An encoded answer to a command.
+/// An encoded answer to a command, and how long applying it took; zero where nobody measures that.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Answer(pub Bytes);
+pub struct Answer(pub Bytes, pub Duration);
 
 /// Where a replica lives. Addresses are not here: they change, and are resolved from the store (or member) id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -107,18 +109,33 @@ impl fmt::Debug for SnapshotData {
 }
 
 /// Runs a closure with the outcome of a proposal, on the task that applied it: no channel and no wake-up.
-pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+pub struct Callback<T> {
+    then: Box<dyn FnOnce(T, Option<Instant>) + Send>,
+    committed: Option<Instant>,
+}
 
 impl<T> Callback<T> {
     /// Runs `then` once, with the outcome; never, when the Raft core stops before.
     pub fn new(then: impl FnOnce(T) + Send + 'static) -> Self {
-        Self(Box::new(then))
+        Self::timed(move |outcome, _| then(outcome))
+    }
+
+    /// As [`new`](Self::new), with when this leader learned that the entry was committed, if it did.
+    pub fn timed(then: impl FnOnce(T, Option<Instant>) + Send + 'static) -> Self {
+        Self {
+            then: Box::new(then),
+            committed: None,
+        }
     }
 }
 
 impl<T: Send + 'static> Responder<TypeConfig, T> for Callback<T> {
+    fn on_commit(&mut self, _: LogId) {
+        self.committed = Some(clock::now());
+    }
+
     fn on_complete(self, result: T) {
-        (self.0)(result);
+        (self.then)(result, self.committed);
     }
 }
 

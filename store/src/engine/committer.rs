@@ -10,9 +10,12 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 use std::{io, mem};
 
+use bytes::Bytes;
 use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use holdfast_common::clock;
 use holdfast_common::raft::journal::{SEAL_KEY, Seal};
+use holdfast_common::raft::tables::TableWatch;
+use holdfast_common::telemetry::disk;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
@@ -21,6 +24,7 @@ use super::error::Error;
 use super::pending::{Drained, Pending, Sequence};
 use super::view::View;
 use super::{Options, Reply};
+use crate::metrics::{self, Stall};
 
 /// Bytes that one commit carries at most, but for a larger single batch.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
@@ -34,6 +38,7 @@ pub(super) struct Shared {
     pub(super) db: Database,
     pub(super) data: Keyspace,
     pub(super) pending: RwLock<Pending>,
+    pub(super) tables: Mutex<TableWatch>,
     pub(super) failure: watch::Sender<Option<Error>>,
     requests: Mutex<Requests>,
     /// Bytes in `pending`.
@@ -75,6 +80,7 @@ pub(super) struct Committer {
 impl Shared {
     pub(super) fn new(db: Database, data: Keyspace, options: &Options) -> Self {
         Self {
+            tables: Mutex::new(TableWatch::new(&data)),
             db,
             data,
             pending: RwLock::new(Pending::new(options.row_cache_bytes)),
@@ -98,6 +104,9 @@ impl Shared {
     }
 
     pub(super) async fn room(&self, bound: usize) {
+        if self.pending_bytes() > bound {
+            metrics::stalled(Stall::Overlay);
+        }
         while self.pending_bytes() > bound {
             let notified = self.room.notified();
             // Checked again once registered: the last bytes, or the thread, may have gone in between.
@@ -245,7 +254,9 @@ impl Worker {
         let batch = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len() + 1);
         let mut batch = batch.durability(Some(PersistMode::Buffer));
         batch.insert(&shared.data, SEAL_KEY, self.seal().encode());
+        let mut bytes = 0;
         for row in coalesced.rows() {
+            bytes += row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
             match &row.value {
                 Some(value) => batch.insert(&shared.data, row.key.clone(), value.clone()),
                 None => batch.remove(&shared.data, row.key.clone()),
@@ -253,6 +264,7 @@ impl Worker {
         }
         batch.commit()?;
         self.commits += 1;
+        disk::written(disk::Kind::Wal, bytes as u64);
 
         let mut rows = coalesced.all().peekable();
         while rows.peek().is_some() {

@@ -35,6 +35,8 @@ pub use view::{Rows, View};
 use committer::{Committer, Request, Shared};
 pub(crate) use hash::KeyHash;
 
+use crate::metrics::{self, Cache, Stall};
+
 /// How an engine is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -110,7 +112,18 @@ pub struct Pressure {
 impl Pressure {
     /// Whether new work should be refused: the bounds are not reached yet, and will be if it goes on.
     pub fn is_high(&self) -> bool {
-        self.overlay_bytes > self.overlay_limit / 2 || self.sealed_memtables >= 3 || self.l0_tables >= 18
+        !self.causes().is_empty()
+    }
+
+    /// What is close to its bound.
+    pub(crate) fn causes(&self) -> Vec<Stall> {
+        let causes = [
+            (Stall::Overlay, self.overlay_bytes > self.overlay_limit / 2),
+            (Stall::Memtables, self.sealed_memtables >= 3),
+            (Stall::Tables, self.l0_tables >= 18),
+        ];
+        let high = causes.into_iter().filter(|(_, is_high)| *is_high);
+        high.map(|(cause, _)| cause).collect()
     }
 }
 
@@ -140,8 +153,10 @@ impl Engine {
         let shared = &self.0.shared;
         // The order matters: see `pending`.
         if let Some(pending) = shared.pending.read().get(key) {
+            metrics::cache(Cache::Rows, 1, 0);
             return Ok(pending);
         }
+        metrics::cache(Cache::Rows, 0, 1);
         Ok(shared.data.get(key)?.map(Bytes::from))
     }
 
@@ -188,6 +203,15 @@ impl Engine {
             journal_bytes: db.journal_disk_space().unwrap_or(0),
             tables: data.table_count(),
         }
+    }
+
+    /// Counts what the tables and their cache did since the last call.
+    pub(crate) fn observe(&self) {
+        let Shared { data, tables, .. } = &*self.0.shared;
+        let work = tables.lock().observe(data);
+        work.count();
+        metrics::cache(Cache::Blocks, work.blocks_cached, work.blocks_loaded);
+        metrics::pending_compaction(work.pending_bytes);
     }
 
     /// How far behind it is.

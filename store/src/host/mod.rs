@@ -127,6 +127,12 @@ impl Host {
         }))
     }
 
+    /// Measures what the log and the engine take, and did since the last call.
+    pub(crate) fn observe_storage(&self) {
+        self.log.observe();
+        self.site.engine.observe();
+    }
+
     /// Starts what a start found on disk.
     ///
     /// # Errors

@@ -29,6 +29,11 @@ pub(crate) enum Waiting {
 }
 
 impl Waiting {
+    /// Whether it is of one key.
+    pub(crate) fn is_get(&self) -> bool {
+        matches!(self, Self::Get(..) | Self::Explain(..))
+    }
+
     /// Answers with an error.
     pub(crate) fn refuse(self, error: &Error) {
         match self {
@@ -86,6 +91,10 @@ async fn rounds(replica: Arc<Replica>) {
         if let Some((oldest, _)) = reads.first() {
             metrics::read_took(ReadPath::ReadIndex, oldest.elapsed());
         }
+        let first_get = reads
+            .iter()
+            .find(|(_, read)| read.is_get())
+            .map(|(since, _)| *since);
         for (_, read) in reads {
             match (&confirmed, read) {
                 (Err(error), read) => read.refuse(error),
@@ -95,6 +104,9 @@ async fn rounds(replica: Arc<Replica>) {
                     point::explain(&replica, &request, 0, kv::ReadPath::ReadIndex, arrived, reply);
                 }
             }
+        }
+        if let Some(since) = first_get.filter(|_| confirmed.is_ok()) {
+            metrics::op_took(Op::Get, since.elapsed());
         }
     }
 }

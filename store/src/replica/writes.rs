@@ -12,6 +12,7 @@
 //! - no outcome at all, when the core stops: the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use holdfast_common::clock::{self, Instant};
@@ -120,7 +121,7 @@ impl Replica {
         );
         let writes = in_flight.batch.iter().map(|(_, waiting)| &waiting.write);
         let entry = Encoded(encode_writes(Revision::at_millis(clock::wall_ms()), writes));
-        let callback = Callback::new(move |result| in_flight.land(result));
+        let callback = Callback::timed(move |result, committed| in_flight.land(result, committed));
         let raft = self.raft.clone();
         // The core's queue has room in all but the worst moments; only then the rest is left to a task.
         let mut sending = Box::pin(async move { raft.client_write_ff(entry, Some(callback)).await });
@@ -175,10 +176,13 @@ impl InFlight {
         answer_all(late.into_iter().map(|(_, waiting)| waiting), &late_error());
     }
 
-    fn land(mut self, result: ClientWriteResult<TypeConfig>) {
+    fn land(mut self, result: ClientWriteResult<TypeConfig>, committed: Option<Instant>) {
         let replica = self.replica.clone();
         match result {
-            Ok(response) => self.answer(&response.data.0),
+            Ok(response) => {
+                self.observe(committed, response.data.1);
+                self.answer(&response.data.0);
+            }
             Err(ClientWriteError::ForwardToLeader(forward)) => self.never_appended(&forward.reason),
             // Dropping says that the outcome is unknown. The last two are for changes of membership.
             Err(ClientWriteError::LogEntryDiscarded(_))
@@ -186,6 +190,14 @@ impl InFlight {
         }
         drop(self);
         replica.propose();
+    }
+
+    /// Its last stages: until it was committed, until applying it began, and that.
+    fn observe(&self, committed: Option<Instant>, applying: Duration) {
+        if let Some(committed) = committed {
+            metrics::committed(committed.saturating_duration_since(self.proposed));
+            metrics::apply_waited(committed.elapsed().saturating_sub(applying));
+        }
     }
 
     fn answer(&mut self, answer: &[u8]) {

@@ -9,6 +9,7 @@ mod kill;
 mod load;
 mod membership;
 mod merge;
+mod metrics;
 mod motion;
 mod operations;
 mod placing;

@@ -101,6 +101,7 @@ impl Committer {
         keep_last_of_each_key(rows);
         let bytes = rows.iter().map(Row::bytes).sum();
         self.database.commit(rows.drain(..))?;
+        self.metrics.observe_batch(bytes);
         self.commits.store(commit, Ordering::Relaxed);
         if !durable {
             return self.database.flush();

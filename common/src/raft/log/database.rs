@@ -179,6 +179,16 @@ impl Database {
         Ok(self.fjall.persist(PersistMode::Buffer)?)
     }
 
+    /// Bytes on disk, journals included.
+    pub(super) fn disk_bytes(&self) -> Result<u64, Error> {
+        Ok(self.fjall.disk_space()?)
+    }
+
+    /// The keyspaces, for what their tables tell.
+    pub(super) fn keyspaces(&self) -> [&Keyspace; 2] {
+        [&self.raft, &self.log]
+    }
+
     /// Writes a keyspace's rows into a table now.
     #[cfg(test)]
     pub(super) fn rotate(&self) -> fjall::Result<()> {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::raft::journal::{self, SEAL_KEY, Seal};
+use crate::raft::tables::TableWatch;
 
 use super::acknowledged::Acknowledged;
 use super::cache::Budget;
@@ -55,12 +56,14 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     }
     let health = Arc::new(Health::new());
     let commits = Arc::new(AtomicU64::new(last));
+    let metrics = Metrics::new();
+    let tables = database.keyspaces().map(TableWatch::new);
     let committer = Committer {
         database: Arc::clone(&database),
         queue: Arc::clone(&queue),
         health: Arc::clone(&health),
         acknowledged,
-        metrics: Metrics::new(),
+        metrics: metrics.clone(),
         runtime,
         sweeps,
         commits: Arc::clone(&commits),
@@ -73,6 +76,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         budget: Arc::new(Budget::new(options.total_cache_bytes, options.group_cache_bytes)),
         groups: Mutex::new(HashMap::new()),
         commits,
+        metrics,
+        tables: Mutex::new(tables),
     };
     Ok(Opened { shared, committer })
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use metrics::{Histogram, histogram};
+use metrics::{Gauge, Histogram, gauge, histogram};
+
+use crate::telemetry::disk;
 
 /// Handles of the recorder that was installed when the log was opened.
 #[derive(Clone)]
@@ -11,6 +13,7 @@ pub(super) struct Metrics {
     commit_entries: Histogram,
     commit_bytes: Histogram,
     append: Histogram,
+    size: Gauge,
 }
 
 impl Metrics {
@@ -20,6 +23,7 @@ impl Metrics {
             commit_entries: histogram!("holdfast_wal_group_commit_entries"),
             commit_bytes: histogram!("holdfast_wal_group_commit_bytes"),
             append: histogram!("holdfast_raft_log_append_seconds"),
+            size: gauge!("holdfast_raft_log_bytes"),
         }
     }
 
@@ -28,6 +32,16 @@ impl Metrics {
         self.commit_entries.record(entries as f64);
         self.commit_bytes.record(bytes as f64);
         self.fsync.record(fsync);
+    }
+
+    /// A batch went into the journal.
+    pub(super) fn observe_batch(&self, bytes: usize) {
+        disk::written(disk::Kind::Wal, bytes as u64);
+    }
+
+    /// What the log takes on disk.
+    pub(super) fn observe_size(&self, bytes: u64) {
+        self.size.set(bytes as f64);
     }
 
     /// An append became durable this long after it was asked for.

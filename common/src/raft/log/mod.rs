@@ -47,6 +47,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::ids::{RangeId, ReplicaId};
+use crate::raft::tables::TableWatch;
 use crate::raft::types::{LogId, Vote};
 
 pub use self::error::Error;
@@ -59,6 +60,7 @@ use self::database::{Database, Row};
 use self::group::Group;
 use self::health::Health;
 use self::keys::GroupRow;
+use self::metrics::Metrics;
 use self::queue::{Done, Queue, Write};
 use self::state::State;
 use self::sweep::SweepOrder;
@@ -134,6 +136,13 @@ struct Shared {
     budget: Arc<Budget>,
     groups: Mutex<HashMap<GroupId, Weak<Group>>>,
     commits: Arc<AtomicU64>,
+    metrics: Metrics,
+    tables: Mutex<[TableWatch; 2]>,
+}
+
+/// Makes every series of the log exist, at zero.
+pub(super) fn init_metrics() {
+    drop(Metrics::new());
 }
 
 impl LogEngine {
@@ -274,6 +283,21 @@ impl LogEngine {
     /// Batches committed over the life of the directory.
     pub fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// Measures what the log takes on disk, and what its tables had read and written since the last call. Looks at a few
+    /// files' sizes; to be called every few seconds.
+    pub fn observe(&self) {
+        let Shared {
+            database, metrics, ..
+        } = &*self.shared;
+        if let Ok(bytes) = database.disk_bytes() {
+            metrics.observe_size(bytes);
+        }
+        let mut watches = self.shared.tables.lock();
+        for (watch, keyspace) in watches.iter_mut().zip(database.keyspaces()) {
+            watch.observe(keyspace).count();
+        }
     }
 
     /// Commits what is queued, then stops the committer. Later calls that write fail with [`Error::Closed`]. The

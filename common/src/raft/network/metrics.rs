@@ -1,9 +1,12 @@
 //! The metrics of the Raft network. Handles are made once, so that counting costs an atomic addition, and every series
 //! exists from the start.
 
+use std::time::Duration;
+
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::ids::StoreId;
+use crate::telemetry::peer_label;
 
 /// Messages given to the transport, by type.
 const SENT: &str = "holdfast_raft_messages_sent_total";
@@ -15,6 +18,10 @@ const RTT: &str = "holdfast_raft_peer_rtt_seconds";
 const SNAPSHOTS: &str = "holdfast_raft_snapshots_total";
 /// Bytes of snapshots, by direction.
 const SNAPSHOT_BYTES: &str = "holdfast_raft_snapshot_bytes_total";
+/// How long a phase of a snapshot took.
+const SNAPSHOT_SECONDS: &str = "holdfast_raft_snapshot_duration_seconds";
+/// The phases, the sender's first.
+pub(crate) const SNAPSHOT_PHASES: [&str; 4] = ["build", "send", "receive", "install"];
 
 /// What leaves this process.
 pub(super) struct Sent {
@@ -55,10 +62,14 @@ pub(super) struct Received {
 /// Snapshots in one direction.
 #[derive(Clone)]
 pub(super) struct Snapshots {
-    pub(super) ok: Counter,
+    ok: Counter,
     pub(super) failed: Counter,
     pub(super) cancelled: Counter,
     pub(super) bytes: Counter,
+    /// Until it can be moved: written to a file, or received in one.
+    first_phase: Histogram,
+    /// Until it is where it belongs: delivered, or installed.
+    second_phase: Histogram,
 }
 
 impl Sent {
@@ -76,7 +87,7 @@ impl Sent {
             lost: dropped("lost"),
             refused: dropped("refused"),
             bad_answer: dropped("bad_answer"),
-            snapshots: Snapshots::new("send"),
+            snapshots: Snapshots::new("send", ["build", "send"]),
         }
     }
 }
@@ -89,26 +100,40 @@ impl Received {
             stopped: dropped("stopped"),
             busy: dropped("busy"),
             malformed: dropped("malformed"),
-            snapshots: Snapshots::new("receive"),
+            snapshots: Snapshots::new("receive", ["receive", "install"]),
         }
     }
 }
 
 impl Snapshots {
-    fn new(direction: &'static str) -> Self {
+    fn new(direction: &'static str, [first, second]: [&'static str; 2]) -> Self {
+        let took = |phase: &'static str| histogram!(SNAPSHOT_SECONDS, "phase" => phase);
         let ended = |result: &'static str| counter!(SNAPSHOTS, "direction" => direction, "result" => result);
         Self {
             ok: ended("ok"),
             failed: ended("failed"),
             cancelled: ended("cancelled"),
             bytes: counter!(SNAPSHOT_BYTES, "direction" => direction),
+            first_phase: took(first),
+            second_phase: took(second),
         }
+    }
+
+    /// It was built, or received, in this time.
+    pub(super) fn staged(&self, took: Duration) {
+        self.first_phase.record(took);
+    }
+
+    /// It was delivered, or installed, in this time.
+    pub(super) fn landed(&self, took: Duration) {
+        self.second_phase.record(took);
+        self.ok.increment(1);
     }
 }
 
 /// The round-trip times to one peer.
 pub(super) fn rtt(peer: StoreId) -> Histogram {
-    histogram!(RTT, "peer_store" => peer.to_string())
+    histogram!(RTT, "peer_store" => peer_label(peer))
 }
 
 fn dropped(reason: &'static str) -> Counter {

@@ -33,3 +33,10 @@ pub use self::inbound::{Groups, Inbound, is_raft};
 pub use self::outbound::{GroupNetwork, Outbound, PeerReplica, Resolve};
 pub use self::staging::{SnapshotLimits, Staging};
 pub use self::timings::RaftTimings;
+
+pub(super) use self::metrics::SNAPSHOT_PHASES;
+
+/// Makes every series of the network exist, at zero.
+pub(super) fn init_metrics() {
+    drop((metrics::Sent::new(), metrics::Received::new()));
+}

@@ -11,12 +11,13 @@ use openraft::storage::RaftStateMachine;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Groups, respond};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::net::Reply;
 use crate::proto::raft::{MAX_CHUNK_BYTES, Refusal, SnapshotAnswer, SnapshotHeader, Vote};
 use crate::raft::network::staging::{self, TempFile};
 use crate::raft::network::{convert, metrics};
 use crate::raft::types::{Raft, Snapshot, SnapshotData, TypeConfig};
+use crate::telemetry::disk;
 
 /// A transfer that nothing was heard of for this long is given up, and its file removed.
 const IDLE: Duration = Duration::from_secs(60);
@@ -48,6 +49,7 @@ where
     raft: Raft<SM>,
     header: SnapshotHeader,
     phase: Phase,
+    begun: Instant,
     metrics: metrics::Snapshots,
 }
 
@@ -88,6 +90,7 @@ where
             raft,
             header,
             phase: Phase::Receiving { staged, have: 0 },
+            begun: clock::now(),
             metrics,
         }
     }
@@ -158,6 +161,7 @@ where
             .map_err(|error| refuse("can't be written", &error))?;
         *have += len;
         self.metrics.bytes.increment(len);
+        disk::written(disk::Kind::Snapshot, len);
         Ok(())
     }
 
@@ -176,6 +180,10 @@ where
         if checksum != self.header.checksum {
             return Err(Refusal::Snapshot("the checksum does not match".to_owned()));
         }
+        // Once for the checksum, once to install it.
+        disk::read(disk::Kind::Snapshot, 2 * self.header.len);
+        self.metrics.staged(self.begun.elapsed());
+        let verified = clock::now();
         let route = self.header.route;
         self.groups
             .accept_snapshot(route.range, route.to, &self.header)
@@ -197,7 +205,7 @@ where
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(|_| Refusal::Stopped)?;
-        self.metrics.ok.increment(1);
+        self.metrics.landed(verified.elapsed());
         tracing::info!(?route, bytes = self.header.len, last = ?self.header.last, "a snapshot was received");
         self.phase = Phase::Installed(convert::vote(installed.vote));
         Ok(())

@@ -24,6 +24,7 @@ use crate::proto::{self, method};
 use crate::raft::network::convert;
 use crate::raft::network::staging::{self, Staging, TempFile};
 use crate::raft::types::{Snapshot, SnapshotData, Spool, TypeConfig, Vote};
+use crate::telemetry::disk;
 
 /// Length of a chunk, bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -83,9 +84,14 @@ pub(super) async fn send(
     let Ok(Ok(_permit)) = clock::timeout(QUEUE_TIME, waiting).await else {
         return Err(SendError::Busy);
     };
+    let started = clock::now();
     let content = Content::spool(&shared.staging, spool)
         .await
         .map_err(SendError::Spool)?;
+    shared.sent.snapshots.staged(started.elapsed());
+    // Written, and read back for its checksum.
+    disk::written(disk::Kind::Snapshot, content.len);
+    disk::read(disk::Kind::Snapshot, content.len);
     let transfer = clock::random_id();
     let header = convert::snapshot_header(
         route,
@@ -103,7 +109,7 @@ pub(super) async fn send(
         acknowledged: 0,
     };
     let vote = sending.run().await?;
-    shared.sent.snapshots.ok.increment(1);
+    shared.sent.snapshots.landed(started.elapsed());
     tracing::info!(?route, %store, bytes = sending.content.len, elapsed = ?started.elapsed(), "a snapshot was delivered");
     Ok(convert::from_vote(vote))
 }
@@ -228,6 +234,7 @@ impl Transfer<'_> {
         while self.acknowledged < self.content.len {
             if window.len() < WINDOW && offset < self.content.len {
                 let data = self.content.read(offset).await.map_err(SendError::Read)?;
+                disk::read(disk::Kind::Snapshot, data.len() as u64);
                 self.shared.staging.throttle.pass(data.len()).await;
                 self.shared.sent.snapshots.bytes.increment(data.len() as u64);
                 let SnapshotHeader { route, transfer, .. } = self.header;
