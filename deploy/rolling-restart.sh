@@ -160,6 +160,12 @@ leads_its_share() {
         | .[] | select(.id == $id) | .leaders >= ([$had, ($mean * 0.95 | floor) - 1] | min)' >/dev/null
 }
 
+# Whether the store's replicas have nearly all of what their leaders have: the next store may lead them.
+has_caught_up() {
+    admin range ls | jq -e --argjson id "$1" '
+        [.[].replicas[] | select(.store_id == $id) | .lag_entries // 0] | all(. < 100)' >/dev/null
+}
+
 is_up() { admin store show "$1" | jq -e '.[0].state == "up"' >/dev/null; }
 
 restart_store() {
@@ -175,6 +181,7 @@ restart_store() {
     fi
     wait_for "$timeout" "the store is up" is_up "$id" || die "store $id is not up"
     wait_for "$timeout" "every range has all its replicas" healthy || die "the cluster is not healthy"
+    wait_for "$timeout" "its replicas have caught up" has_caught_up "$id" || die "store $id does not catch up"
     wait_for "$settle" "leaderships are back" leads_its_share "$id" "$leaders" \
         || say "  leaderships are not all back after $settle s: going on"
 }
