@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs console test smoke dashboards browser-test
+ci: format lint docs deploy-check console test smoke dashboards browser-test
 
 # Formatting
 format:
@@ -23,7 +23,11 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items
 
-# Writes the API's documents and docs/metrics.md anew, from the code
+# What is in deploy/: scripts, the image's recipe, compose, Kubernetes, systemd; installs the tools that it needs
+deploy-check:
+    bash deploy/check.sh
+
+# Writes the API's documents, docs/metrics.md and the configuration's tables anew, from the code
 openapi:
     HOLDFAST_BLESS=1 cargo test --workspace --lib -- the_committed_document_is_the_present_one
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod placement;
 mod process;
+#[cfg(test)]
+mod reference_test;
 pub(crate) mod router;
 mod settings;
 pub(crate) mod store;
