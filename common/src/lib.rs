@@ -17,6 +17,7 @@ pub mod proto;
 pub mod range;
 pub mod revision;
 pub mod telemetry;
+pub mod tls;
 
 #[cfg(feature = "raft")]
 pub mod raft;

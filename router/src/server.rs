@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
 use holdfast_common::proto::placement::MapEvent;
+use holdfast_common::tls::listener::Listener;
+use holdfast_common::tls::{self, Tls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,9 @@ pub enum Error {
     /// The configuration can't be run.
     #[error(transparent)]
     Config(#[from] config::Invalid),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The HTTP address can't be bound.
     #[error("can't serve HTTP at {address}: {source}")]
     Bind {
@@ -40,7 +45,7 @@ pub enum Error {
 
 /// A router that has its port and serves once [`Router::serve`] runs.
 pub struct Router {
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
     limits: Limits,
     client: Client,
@@ -58,17 +63,24 @@ impl Router {
     pub async fn bind(config: Config, render_metrics: RenderMetrics) -> Result<Self, Error> {
         config.validate()?;
         let cluster = ClusterIdCell::default();
-        let identity = PeerInfo::new(Role::Router, 0, config.name.as_str());
-        let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
+        let tls = Tls::of_process(config.tls_files()?, Role::Router, None)?;
+        let certified = tls.as_ref().map(|tls| tls.identity().name);
+        let name = certified.unwrap_or_else(|| config.name.clone());
+        let identity = PeerInfo::new(Role::Router, 0, name);
+        let client_config = ClientConfig {
+            tls: tls.clone(),
+            ..ClientConfig::default()
+        };
+        let client = Client::new(client_config, cluster.clone(), identity);
         let events = map_feed::events(client.clone(), config.placement.clone(), cluster);
-        Self::bind_with(config, render_metrics, client, events).await
+        Self::bind_with(config, render_metrics, (client, tls), events).await
     }
 
     /// Takes the port, for a router that calls stores with `client` and hears of the map by `events`.
     pub(crate) async fn bind_with(
         config: Config,
         render_metrics: RenderMetrics,
-        client: Client,
+        (client, tls): (Client, Option<Tls>),
         events: BoxStream<'static, MapEvent>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Bind {
@@ -81,7 +93,7 @@ impl Router {
         let directory = Arc::new(Directory::new(client.clone(), metrics.clone()));
         tracing::info!(%address, name = config.name, "the router takes HTTP");
         Ok(Self {
-            listener,
+            listener: Listener::new(listener, tls),
             address,
             limits: config.limits,
             client,

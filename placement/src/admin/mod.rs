@@ -33,6 +33,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use holdfast_common::clock;
+use holdfast_common::tls::listener::Listener;
+use holdfast_common::tls::{Remote, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -90,9 +92,14 @@ struct Leading {
 ///
 /// # Errors
 /// The address can't be bound.
-pub async fn serve(address: &str, admin: Admin, ended: CancellationToken) -> io::Result<JoinHandle<()>> {
-    let listener = TcpListener::bind(address).await?;
-    let routes = routes(admin);
+pub async fn serve(
+    address: &str,
+    tls: Option<Tls>,
+    admin: Admin,
+    ended: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    let listener = Listener::new(TcpListener::bind(address).await?, tls);
+    let routes = routes(admin).into_make_service_with_connect_info::<Remote>();
     Ok(tokio::spawn(async move {
         let serving = axum::serve(listener, routes).with_graceful_shutdown(ended.cancelled_owned());
         if let Err(error) = serving.await {
@@ -159,7 +166,7 @@ async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) 
             request.extensions_mut().insert(admin);
             next.run(request).await
         }
-        Err(error) => forward::to_leader(&member, request, &error, &admin.shutdown)
+        Err(error) => forward::to_leader(&member, request, &error, (admin.upstreams.tls.as_ref(), &admin.shutdown))
             .await
             .unwrap_or_else(IntoResponse::into_response),
     }

@@ -47,6 +47,11 @@ async fn a_router_learns_its_cluster_and_map_from_any_member() {
         http: "127.0.0.1:0".parse().expect("an address"),
         placement: vec![nobody, address],
         name: "router-1".to_owned(),
+        insecure: false,
+        auth: false,
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
         limits: Limits::default(),
     };
     let router = Router::bind(config, Arc::new(String::new))

@@ -44,13 +44,18 @@ impl Running {
             http: "127.0.0.1:0".parse().expect("an address"),
             placement: vec!["127.0.0.1:1".to_owned()],
             name: "router-1".to_owned(),
+            insecure: false,
+            auth: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             limits,
         };
         let identity = PeerInfo::new(Role::Router, 0, "router-1");
         let client = net::Client::new(ClientConfig::default(), ClusterIdCell::known(CLUSTER), identity);
         let events = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
         let render = Arc::new(|| "# metrics\n".to_owned());
-        let router = Router::bind_with(config, render, client, events)
+        let router = Router::bind_with(config, render, (client, None), events)
             .await
             .expect("a router");
         let (address, shutdown) = (router.local_addr(), CancellationToken::new());

@@ -173,7 +173,7 @@ mod tests {
         let render: crate::run::Render = Arc::new(String::new);
         let admin = Admin::new(
             Arc::new(OnceLock::new()),
-            Upstreams::new(Vec::new(), None),
+            Upstreams::new(Vec::new(), None, None),
             render,
             CancellationToken::new(),
         );
