@@ -6,6 +6,7 @@ mod admin;
 mod api;
 mod args;
 mod bench;
+mod cert;
 mod completions;
 mod exit;
 mod kv;
@@ -50,6 +51,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => client(admin::plan::run(args)),
         Command::Config(command) => client(admin::config::run(command)),
         Command::Status(args) => client(admin::status::run(args)),
+        Command::Cert(command) => cert::run(command),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions::run(shell),
     }

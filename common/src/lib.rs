@@ -6,6 +6,7 @@
 //! must not carry.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod clock;
 pub mod ids;
 pub mod key;

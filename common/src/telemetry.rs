@@ -60,6 +60,21 @@ const BYTES_BUCKETS: [f64; 12] = [
     1_073_741_824.0,
 ];
 
+/// Says, where nobody can overlook it, that this process was told to do without encryption and authentication. To be called
+/// once metrics are recorded.
+pub fn tell_insecure(insecure: bool) {
+    metrics::describe_gauge!(
+        "holdfast_insecure",
+        "1 when the process was started with --insecure: what it is sent and sends may be read and forged"
+    );
+    metrics::gauge!("holdfast_insecure").set(f64::from(u8::from(insecure)));
+    if insecure {
+        tracing::warn!(
+            "INSECURE: started with --insecure; whoever can reach this process can read and change all data"
+        );
+    }
+}
+
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
     // Openraft tells at `info` what only someone debugging openraft wants to read, and warns of a peer that is down with every

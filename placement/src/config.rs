@@ -362,7 +362,13 @@ mod tests {
             advertise: Some("127.0.0.1:7450".into()),
             ..valid()
         };
-        assert_eq!(open.validate(), Err(Invalid::Exposed { field: "rpc", value: "0.0.0.0:7450".into() }));
+        assert_eq!(
+            open.validate(),
+            Err(Invalid::Exposed {
+                field: "rpc",
+                value: "0.0.0.0:7450".into()
+            })
+        );
         assert!(
             Config {
                 insecure: true,

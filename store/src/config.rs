@@ -239,7 +239,13 @@ mod tests {
             rpc: "0.0.0.0:7460".to_owned(),
             ..valid()
         };
-        assert_eq!(open.validate(), Err(Invalid::Exposed { field: "rpc", value: "0.0.0.0:7460".to_owned() }));
+        assert_eq!(
+            open.validate(),
+            Err(Invalid::Exposed {
+                field: "rpc",
+                value: "0.0.0.0:7460".to_owned()
+            })
+        );
         assert_eq!(
             Config {
                 insecure: true,

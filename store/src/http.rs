@@ -67,7 +67,10 @@ pub(crate) async fn serve(
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/debug/ranges", get(ranges).route_layer(middleware::from_fn_with_state(tls.is_some(), insiders)))
+        .route(
+            "/debug/ranges",
+            get(ranges).route_layer(middleware::from_fn_with_state(tls.is_some(), insiders)),
+        )
         .with_state(window);
     tokio::spawn(async move {
         let routes = routes.into_make_service_with_connect_info::<Remote>();
@@ -86,7 +89,9 @@ async fn insiders(
     request: Request,
     next: Next,
 ) -> Response {
-    let inside = remote.identity.is_some_and(|identity| identity.kind != Kind::Client);
+    let inside = remote
+        .identity
+        .is_some_and(|identity| identity.kind != Kind::Client);
     if !secured || inside {
         return next.run(request).await;
     }

@@ -41,7 +41,7 @@ pub(crate) struct ImportArgs {
 
 /// Writes every row; stops at the first that can't be written. Importing the same file again is harmless.
 pub(crate) async fn run(args: ImportArgs) -> Outcome {
-    let api = Api::new(&args.url)?;
+    let api = args.api()?;
     let format = args.format.unwrap_or_else(|| format_of(&args.file));
     let (mut source, progress) = open(&args.file)?;
     let mut in_flight = FuturesUnordered::new();

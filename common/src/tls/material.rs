@@ -111,7 +111,9 @@ impl Material {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(read_roots(&files.ca)?);
         let chain = read_chain(&files.cert)?;
-        let leaf = chain.first().ok_or_else(|| wrong(&files.cert, "no certificate in it"))?;
+        let leaf = chain
+            .first()
+            .ok_or_else(|| wrong(&files.cert, "no certificate in it"))?;
         let about = |source| Error::Identity {
             path: files.cert.clone(),
             source,
@@ -119,9 +121,15 @@ impl Material {
         let identity = Identity::of_certificate(leaf).map_err(about)?;
         let not_after = identity::not_after(leaf).map_err(about)?;
         let key = read_key(&files.key)?;
-        let mismatch = |error: rustls::Error| wrong(&files.key, format!("not the key of {}: {error}", files.cert.display()));
+        let mismatch = |error: rustls::Error| {
+            wrong(
+                &files.key,
+                format!("not the key of {}: {error}", files.cert.display()),
+            )
+        };
 
-        let rpc_server = server(&provider, &roots, (chain.clone(), key.clone_key()), true).map_err(mismatch)?;
+        let rpc_server =
+            server(&provider, &roots, (chain.clone(), key.clone_key()), true).map_err(mismatch)?;
         let mut http_server =
             server(&provider, &roots, (chain.clone(), key.clone_key()), false).map_err(mismatch)?;
         http_server.alpn_protocols = HTTP_PROTOCOLS.map(<[u8]>::to_vec).to_vec();
@@ -222,7 +230,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     };
     let file = fs::File::open(path).map_err(failed)?;
     let mut text = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(wrong(path, format!("longer than {MAX_FILE_BYTES} bytes")));
     }

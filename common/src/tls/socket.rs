@@ -149,9 +149,7 @@ impl Socket {
 }
 
 fn named(chain: Option<&[CertificateDer<'_>]>, ours: &Material) -> Result<Identity, identity::Error> {
-    let leaf = chain
-        .and_then(<[_]>::first)
-        .ok_or(identity::Error::Missing)?;
+    let leaf = chain.and_then(<[_]>::first).ok_or(identity::Error::Missing)?;
     let identity = Identity::of_certificate(leaf)?;
     identity.check_cluster(ours.identity.cluster)?;
     Ok(identity)

@@ -116,12 +116,7 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// The body at `path` of the process at `address`, if it answers with success and at most `most` bytes.
-pub(crate) async fn fetch_text(
-    address: &str,
-    tls: Option<&Tls>,
-    path: &str,
-    most: usize,
-) -> Option<String> {
+pub(crate) async fn fetch_text(address: &str, tls: Option<&Tls>, path: &str, most: usize) -> Option<String> {
     let hop = Hop::connect(address, tls).await.ok()?;
     let request = Request::builder().uri(path).body(Body::empty()).ok()?;
     let answer = hop

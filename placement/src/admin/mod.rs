@@ -166,9 +166,14 @@ async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) 
             request.extensions_mut().insert(admin);
             next.run(request).await
         }
-        Err(error) => forward::to_leader(&member, request, &error, (admin.upstreams.tls.as_ref(), &admin.shutdown))
-            .await
-            .unwrap_or_else(IntoResponse::into_response),
+        Err(error) => forward::to_leader(
+            &member,
+            request,
+            &error,
+            (admin.upstreams.tls.as_ref(), &admin.shutdown),
+        )
+        .await
+        .unwrap_or_else(IntoResponse::into_response),
     }
 }
 

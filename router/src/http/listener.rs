@@ -78,7 +78,11 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(Accepted { socket, addr, identity }) if connections.len() < manners.max_connections => {
+            Ok(Accepted {
+                socket,
+                addr,
+                identity,
+            }) if connections.len() < manners.max_connections => {
                 let caller = Caller { addr, identity };
                 let shared = shared.clone();
                 connections.spawn(cut.clone().run_until_cancelled_owned(async move {
