@@ -104,6 +104,9 @@ pub(crate) enum Command {
     Config(admin::config::ConfigCommand),
     /// Say how the cluster is
     Status(AdminArgs),
+    /// Look at the tokens and certificates that let clients in, make and revoke them
+    #[command(subcommand)]
+    Token(admin::token::TokenCommand),
     /// Make the certificates with which processes and clients prove who they are
     #[command(subcommand)]
     Cert(cert::CertCommand),

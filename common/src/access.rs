@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use crate::key::Span;
@@ -23,6 +25,13 @@ pub const TOKEN_BYTES: usize = 32;
 
 /// Longest text that is taken for a token, in bytes.
 const MAX_TOKEN_TEXT: usize = 128;
+
+/// A new token: [`TOKEN_PREFIX`] and [`TOKEN_BYTES`] random bytes in URL-safe base64. Whoever makes it shows it once and keeps
+/// its hash.
+pub fn new_token() -> String {
+    let secret: [u8; TOKEN_BYTES] = rand::random();
+    format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))
+}
 
 /// The SHA-256 by which a token is known. It has 256 random bits, so nothing slower is needed.
 pub fn hash_token(token: &str) -> [u8; 32] {

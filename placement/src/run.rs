@@ -151,7 +151,13 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         .map_err(|source| listen(&config.rpc, source))?;
     let serving = tokio::spawn(server.serve(ended.child_token()));
     let upstreams = Upstreams::new(config.routers.clone(), config.control.clone(), tls.clone());
-    let admin = Admin::new(member.clone(), upstreams, render, shutdown.clone());
+    let admin = Admin::new(
+        member.clone(),
+        upstreams,
+        render,
+        config.demands_credentials(),
+        shutdown.clone(),
+    );
     let http = admin::serve(&config.http, tls.clone(), admin, ended.child_token()).await;
     let http = http.map_err(|source| listen(&config.http, source))?;
 

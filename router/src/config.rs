@@ -68,6 +68,9 @@ pub struct Limits {
     pub attempt_timeout_ms: u64,
     /// Milliseconds for which an `Idempotency-Key` is remembered, by the ranges.
     pub idempotency_window_ms: u64,
+    /// Milliseconds for which the placement driver may be silent before a router that demands credentials turns every request
+    /// away, because tokens may have been revoked meanwhile; 0 for never.
+    pub access_stale_ms: u64,
     /// Milliseconds that requests in flight have to finish at shutdown.
     pub shutdown_grace_ms: u64,
 }
@@ -85,6 +88,7 @@ impl Default for Limits {
             idle_timeout_ms: 75_000,
             attempt_timeout_ms: 2_000,
             idempotency_window_ms: 600_000,
+            access_stale_ms: 900_000,
             shutdown_grace_ms: 10_000,
         }
     }

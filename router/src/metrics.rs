@@ -74,8 +74,8 @@ impl Lookup {
 }
 
 /// The statuses that the router answers with.
-const STATUSES: [u16; 19] = [
-    200, 201, 204, 304, 400, 404, 405, 408, 412, 413, 414, 422, 429, 431, 500, 501, 503, 504, 507,
+const STATUSES: [u16; 21] = [
+    200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 412, 413, 414, 422, 429, 431, 500, 501, 503, 504, 507,
 ];
 
 const OUTCOMES: [&str; 3] = ["ok", "client_error", "server_error"];

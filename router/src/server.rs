@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
+use futures::FutureExt;
+use futures::stream::{BoxStream, StreamExt};
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
+use holdfast_common::placement_client::PlacementClient;
+use holdfast_common::proto::access::Told;
 use holdfast_common::proto::placement::MapEvent;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{self, Tls};
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Limits};
 use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::http::listener::{self, Manners};
 use crate::http::{Bounds, Front, Patience, ReadLimits};
 use crate::metrics::Metrics;
@@ -53,6 +57,8 @@ pub struct Router {
     metrics: Arc<Metrics>,
     render_metrics: RenderMetrics,
     events: BoxStream<'static, MapEvent>,
+    access: BoxStream<'static, Told>,
+    demands_credentials: bool,
 }
 
 impl Router {
@@ -72,8 +78,9 @@ impl Router {
             ..ClientConfig::default()
         };
         let client = Client::new(client_config, cluster.clone(), identity);
+        let access = PlacementClient::new(config.placement.clone(), client.clone()).watch_access();
         let events = map_feed::events(client.clone(), config.placement.clone(), cluster);
-        Self::bind_with(config, render_metrics, (client, tls), events).await
+        Self::bind_with(config, render_metrics, (client, tls), (events, access)).await
     }
 
     /// Takes the port, for a router that calls stores with `client` and hears of the map by `events`.
@@ -81,7 +88,7 @@ impl Router {
         config: Config,
         render_metrics: RenderMetrics,
         (client, tls): (Client, Option<Tls>),
-        events: BoxStream<'static, MapEvent>,
+        (events, access): (BoxStream<'static, MapEvent>, BoxStream<'static, Told>),
     ) -> Result<Self, Error> {
         let failed = |source| Error::Bind {
             address: config.http,
@@ -92,6 +99,7 @@ impl Router {
         let metrics = Arc::new(Metrics::new());
         let directory = Arc::new(Directory::new(client.clone(), metrics.clone()));
         tracing::info!(%address, name = config.name, "the router takes HTTP");
+        let demands_credentials = config.demands_credentials();
         Ok(Self {
             listener: Listener::new(listener, tls),
             address,
@@ -101,6 +109,8 @@ impl Router {
             metrics,
             render_metrics,
             events,
+            access,
+            demands_credentials,
         })
     }
 
@@ -111,7 +121,7 @@ impl Router {
 
     /// Serves until `shutdown`; then stops listening, finishes the requests in flight within their grace, and closes its
     /// connections to the stores.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    pub async fn serve(mut self, shutdown: CancellationToken) {
         let limits = &self.limits;
         let attempt_timeout = Duration::from_millis(limits.attempt_timeout_ms);
         let sender = Arc::new(Sender::new(
@@ -119,17 +129,29 @@ impl Router {
             self.metrics.clone(),
             attempt_timeout,
         ));
+        let patience = Duration::from_millis(limits.access_stale_ms);
+        let gate = Gate::new(
+            self.demands_credentials,
+            (!patience.is_zero()).then_some(patience),
+        );
+        let gate = Arc::new(gate);
+        while let Some(Some(told)) = self.access.next().now_or_never() {
+            gate.learn(told);
+        }
         let front = Front::new(
             sender,
             self.directory.clone(),
             self.metrics,
             self.render_metrics,
+            gate.clone(),
             bounds(limits),
             shutdown.clone(),
         );
+        let rules = tokio::spawn(gate.follow(self.access));
         let feed = tokio::spawn(map_feed::follow(self.events, self.directory));
         listener::serve(self.listener, Arc::new(front), manners(limits), shutdown).await;
         feed.abort();
+        rules.abort();
         self.client.close();
         tracing::info!("the router has stopped");
     }

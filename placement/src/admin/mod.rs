@@ -4,6 +4,7 @@ mod cluster;
 mod console;
 mod decisions;
 mod forward;
+mod guard;
 mod health;
 mod heatmap;
 mod hop;
@@ -21,6 +22,7 @@ mod recover;
 mod retire;
 mod settings;
 mod stores;
+mod tokens;
 mod upstream;
 
 use std::io;
@@ -39,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::guard::Guard;
 use self::hop::Verbatim;
 pub(crate) use self::hop::fetch_text;
 use self::problem::Problem;
@@ -61,6 +64,7 @@ pub struct Admin {
     member: Arc<OnceLock<Arc<Member>>>,
     upstreams: Arc<Upstreams>,
     render: Render,
+    guard: Arc<Guard>,
     shutdown: CancellationToken,
 }
 
@@ -70,12 +74,14 @@ impl Admin {
         member: Arc<OnceLock<Arc<Member>>>,
         upstreams: Arc<Upstreams>,
         render: Render,
+        demands_credentials: bool,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             member,
             upstreams,
             render,
+            guard: Arc::new(Guard::new(demands_credentials)),
             shutdown,
         }
     }
@@ -138,6 +144,9 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/live", get(live::follow))
         .route("/v1/config", get(settings::show).patch(settings::patch))
         .route("/v1/heatmap", get(heatmap::show))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
+        .route("/v1/auth", get(tokens::show).put(tokens::demand))
         .route_layer(middleware::from_fn_with_state(admin.clone(), led_here));
     let own = Router::new()
         .route("/health", get(health::health))
@@ -150,6 +159,7 @@ fn routes(admin: Admin) -> Router {
         .fallback(console::serve)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::check))
         .layer(middleware::from_fn(upstream::own_pages))
         .layer(middleware::from_fn(identified))
         .with_state(admin)

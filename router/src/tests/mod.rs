@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use holdfast_common::net::{self, ClientConfig, ClusterIdCell, PeerInfo, Role};
+use holdfast_common::proto::access::{Rules, Told};
 use holdfast_common::proto::placement::MapEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -54,8 +55,11 @@ impl Running {
         let identity = PeerInfo::new(Role::Router, 0, "router-1");
         let client = net::Client::new(ClientConfig::default(), ClusterIdCell::known(CLUSTER), identity);
         let events = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
+        let access = futures::stream::once(async { Told::Rules(Rules::default()) })
+            .chain(futures::stream::pending())
+            .boxed();
         let render = Arc::new(|| "# metrics\n".to_owned());
-        let router = Router::bind_with(config, render, (client, None), events)
+        let router = Router::bind_with(config, render, (client, None), (events, access))
             .await
             .expect("a router");
         let (address, shutdown) = (router.local_addr(), CancellationToken::new());

@@ -5,7 +5,7 @@ mod table;
 
 use std::sync::LazyLock;
 
-use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{
@@ -149,6 +149,7 @@ mod tests {
     use axum::http::{Method, Request};
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
+    use utoipa::openapi::path::HttpMethod;
 
     use super::*;
     use crate::admin::{Admin, Upstreams, routes};
@@ -175,6 +176,7 @@ mod tests {
             Arc::new(OnceLock::new()),
             Upstreams::new(Vec::new(), None, None),
             render,
+            false,
             CancellationToken::new(),
         );
         let routes = routes(admin);
@@ -184,6 +186,7 @@ mod tests {
                 HttpMethod::Post => Method::POST,
                 HttpMethod::Delete => Method::DELETE,
                 HttpMethod::Patch => Method::PATCH,
+                HttpMethod::Put => Method::PUT,
                 _ => panic!("a method that the table does not have"),
             };
             let path = entry.path.replace("{id}", "1").replace("{name}", "s1");
