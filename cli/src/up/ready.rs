@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use holdfast_common::clock;
@@ -17,10 +18,18 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A prober that waits a second for each answer.
+    /// A prober that waits a second for each answer. Once the cluster demands credentials it needs an admin's token, which it
+    /// takes from the environment as every command does.
     pub(super) fn new() -> anyhow::Result<Self> {
+        let mut headers = HeaderMap::new();
+        if let Ok(token) = std::env::var("HOLDFAST_TOKEN") {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         Ok(Self {
             client: Client::builder()
+                .default_headers(headers)
                 .timeout(Duration::from_secs(1))
                 .no_proxy()
                 .build()?,
@@ -39,11 +48,12 @@ impl Probe {
         .await;
     }
 
-    /// Returns once a linearizable read through the router at `http` succeeds: then a write would, too.
+    /// Returns once a linearizable read through the router at `http` succeeds: then a write would, too. A router that asks for a
+    /// credential has heard the rules of the placement driver, and more can't be told without one.
     pub(super) async fn serving(&self, http: &str) {
         self.until(|| async {
             let answer = self.client.get(format!("{http}/v1/kv/holdfast-up")).send().await;
-            answer.is_ok_and(|answer| matches!(answer.status().as_u16(), 200 | 404))
+            answer.is_ok_and(|answer| matches!(answer.status().as_u16(), 200 | 401 | 403 | 404))
         })
         .await;
     }

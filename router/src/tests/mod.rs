@@ -1,5 +1,6 @@
 //! A whole router, spoken to over HTTP, in front of a cluster that exists in memory.
 
+mod access;
 mod batches;
 mod client;
 mod cluster;
@@ -32,6 +33,8 @@ struct Running {
     address: SocketAddr,
     /// Stands for the placement driver.
     driver: mpsc::UnboundedSender<MapEvent>,
+    /// By which it tells who may do what.
+    rules: mpsc::UnboundedSender<Told>,
     shutdown: CancellationToken,
     _stopped_when_dropped: DropGuard,
     serving: JoinHandle<()>,
@@ -55,9 +58,9 @@ impl Running {
         let identity = PeerInfo::new(Role::Router, 0, "router-1");
         let client = net::Client::new(ClientConfig::default(), ClusterIdCell::known(CLUSTER), identity);
         let events = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
-        let access = futures::stream::once(async { Told::Rules(Rules::default()) })
-            .chain(futures::stream::pending())
-            .boxed();
+        let (rules, mut told) = mpsc::unbounded_channel();
+        rules.send(Told::Rules(Rules::default())).expect("a receiver");
+        let access = futures::stream::poll_fn(move |context| told.poll_recv(context)).boxed();
         let render = Arc::new(|| "# metrics\n".to_owned());
         let router = Router::bind_with(config, render, (client, None), (events, access))
             .await
@@ -68,6 +71,7 @@ impl Running {
         Self {
             address,
             driver,
+            rules,
             shutdown,
             _stopped_when_dropped,
             serving,
