@@ -11,6 +11,18 @@ use holdfast_common::clock;
 /// How often a member that is starting is asked.
 const ASK_EVERY: Duration = Duration::from_millis(40);
 
+/// What the launcher proves itself with once the cluster demands credentials: an admin's token, from the environment as for
+/// every command.
+pub(super) fn credentials() -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Ok(token) = std::env::var("HOLDFAST_TOKEN") {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
+
 /// Asks members how they are.
 #[derive(Clone)]
 pub(super) struct Probe {
@@ -18,18 +30,11 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// A prober that waits a second for each answer. Once the cluster demands credentials it needs an admin's token, which it
-    /// takes from the environment as every command does.
+    /// A prober that waits a second for each answer.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let mut headers = HeaderMap::new();
-        if let Ok(token) = std::env::var("HOLDFAST_TOKEN") {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
         Ok(Self {
             client: Client::builder()
-                .default_headers(headers)
+                .default_headers(credentials()?)
                 .timeout(Duration::from_secs(1))
                 .no_proxy()
                 .build()?,

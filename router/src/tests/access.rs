@@ -18,16 +18,19 @@ const TOKENS: [(&str, Right, &[&str]); 6] = [
 ];
 
 fn rules(version: u64) -> Rules {
-    let credentials = TOKENS.iter().enumerate().map(|(at, (name, right, prefixes))| Credential {
-        id: at as u64 + 1,
-        name: (*name).to_owned(),
-        proof: Proof::Token(hash_token(name)),
-        right: *right,
-        prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect(),
-        expires_ms: None,
-        created_ms: 0,
-        limits: Limits::default(),
-    });
+    let credentials = TOKENS
+        .iter()
+        .enumerate()
+        .map(|(at, (name, right, prefixes))| Credential {
+            id: at as u64 + 1,
+            name: (*name).to_owned(),
+            proof: Proof::Token(hash_token(name)),
+            right: *right,
+            prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()).collect(),
+            expires_ms: None,
+            created_ms: 0,
+            limits: Limits::default(),
+        });
     Rules {
         version,
         required: true,
@@ -83,11 +86,26 @@ fn operations(place: &'static str) -> Vec<Case> {
         case("GET", "/v1/kv", "", &everything),
         case("GET", "/v1/kv?keys_only=true&reverse=true", "", &everything),
         case("DELETE", &format!("/v1/kv?prefix={place}"), "", &write),
-        case("DELETE", &format!("/v1/kv?start={place}k&end={place}l"), "", &write),
+        case(
+            "DELETE",
+            &format!("/v1/kv?start={place}k&end={place}l"),
+            "",
+            &write,
+        ),
         case("DELETE", &format!("/v1/kv?end={place}k"), "", &[(WRITE, "")]),
         case("DELETE", "/v1/kv?prefix=", "", &[(WRITE, "")]),
-        case("POST", "/v1/txn", &json!({"then": [{"get": {"key": key}}]}).to_string(), &read),
-        case("POST", "/v1/txn", &json!({"then": [{"put": put}]}).to_string(), &write),
+        case(
+            "POST",
+            "/v1/txn",
+            &json!({"then": [{"get": {"key": key}}]}).to_string(),
+            &read,
+        ),
+        case(
+            "POST",
+            "/v1/txn",
+            &json!({"then": [{"put": put}]}).to_string(),
+            &write,
+        ),
         case(
             "POST",
             "/v1/txn",
@@ -117,12 +135,17 @@ fn oracle((_, right, prefixes): (&str, Right, &[&str]), (writes, place): (bool, 
 async fn ask(client: &mut Client, case: &Case, token: Option<&str>) -> Answer {
     let header = token.map(|token| format!("authorization: Bearer {token}"));
     let headers: Vec<&str> = header.as_deref().into_iter().collect();
-    client.send(case.method, &case.path, &headers, case.body.as_bytes()).await
+    client
+        .send(case.method, &case.path, &headers, case.body.as_bytes())
+        .await
 }
 
 async fn closed() -> (Cluster, Running, Client) {
     let (cluster, router, client) = start().await;
-    router.rules.send(Told::Rules(rules(1))).expect("the router listens");
+    router
+        .rules
+        .send(Told::Rules(rules(1)))
+        .expect("the router listens");
     let mut probe = router.client().await;
     while probe.get("/v1/kv/x").await.status != 401 {
         tokio::task::yield_now().await;
@@ -172,7 +195,9 @@ async fn each_part_of_a_batch_is_checked_by_itself() {
     let statuses = async |client: &mut Client, token: &str| {
         let header = format!("authorization: Bearer {token}");
         let body = body.to_string();
-        let answer = client.send("POST", "/v1/batch", &[&header], body.as_bytes()).await;
+        let answer = client
+            .send("POST", "/v1/batch", &[&header], body.as_bytes())
+            .await;
         let results = answer.json()["results"].as_array().expect("a list").clone();
         let status = |result: &serde_json::Value| result["status"].as_u64().expect("a status");
         results.iter().map(status).collect::<Vec<_>>()
@@ -209,7 +234,9 @@ async fn a_revoked_token_is_worth_nothing_on_connections_that_stand() {
             other => panic!("a wrong failure: {other}"),
         }
     }
-    let admin = client.send("GET", "/v1/kv/x", &["authorization: Bearer admin"], b"").await;
+    let admin = client
+        .send("GET", "/v1/kv/x", &["authorization: Bearer admin"], b"")
+        .await;
     assert_eq!(admin.status, 200, "the others are not concerned");
     router.stop().await;
 }
@@ -221,7 +248,10 @@ async fn a_principal_over_its_limit_is_told_when_to_come_back() {
     limited.credentials[1].limits.requests_per_second = 1;
     // A limit changes with the credential, never by itself.
     limited.credentials[1].id = 77;
-    router.rules.send(Told::Rules(limited)).expect("the router listens");
+    router
+        .rules
+        .send(Told::Rules(limited))
+        .expect("the router listens");
     let header = ["authorization: Bearer writer"];
     let refused = loop {
         let answer = client.send("GET", "/v1/kv/x", &header, b"").await;
@@ -229,10 +259,17 @@ async fn a_principal_over_its_limit_is_told_when_to_come_back() {
             break answer;
         }
     };
-    assert_eq!((refused.status, refused.problem().as_str()), (429, "limit_exceeded"));
-    let seconds = refused.header("retry-after").and_then(|text| text.parse::<u64>().ok());
+    assert_eq!(
+        (refused.status, refused.problem().as_str()),
+        (429, "limit_exceeded")
+    );
+    let seconds = refused
+        .header("retry-after")
+        .and_then(|text| text.parse::<u64>().ok());
     assert!(seconds.is_some_and(|seconds| seconds >= 1), "{refused:?}");
-    let other = client.send("GET", "/v1/kv/x", &["authorization: Bearer reader"], b"").await;
+    let other = client
+        .send("GET", "/v1/kv/x", &["authorization: Bearer reader"], b"")
+        .await;
     assert_eq!(other.status, 404, "the others are not concerned");
     router.stop().await;
 }
