@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use crate::clock;
 use crate::key::Span;
 use crate::net::Role;
 use crate::proto::access::{Credential, Proof, Right, Rules};
@@ -29,7 +30,7 @@ const MAX_TOKEN_TEXT: usize = 128;
 /// A new token: [`TOKEN_PREFIX`] and [`TOKEN_BYTES`] random bytes in URL-safe base64. Whoever makes it shows it once and keeps
 /// its hash.
 pub fn new_token() -> String {
-    let secret: [u8; TOKEN_BYTES] = rand::random();
+    let secret = clock::random_secret::<TOKEN_BYTES>();
     format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))
 }
 

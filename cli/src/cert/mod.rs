@@ -19,6 +19,10 @@ use self::authority::{Authority, Wish};
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Format};
 
+const CA_DAYS: i64 = 3_650;
+const NODE_DAYS: i64 = 365;
+const CLIENT_DAYS: i64 = 90;
+
 /// Longest validity, in days: a hundred years.
 const MAX_DAYS: i64 = 36_500;
 
@@ -49,7 +53,7 @@ pub(crate) struct CaArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     #[command(flatten)]
-    life: Life<3650>,
+    life: Life,
 }
 
 #[derive(Debug, Args)]
@@ -66,7 +70,7 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
-    life: Life<365>,
+    life: Life,
 }
 
 #[derive(Debug, Args)]
@@ -80,7 +84,7 @@ pub(crate) struct ClientArgs {
     #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
-    life: Life<90>,
+    life: Life,
 }
 
 /// Where the authority is, and where its work goes.
@@ -96,10 +100,10 @@ pub(crate) struct Signing {
 
 /// How long a certificate is good, and whether it may take the place of another.
 #[derive(Debug, Args)]
-pub(crate) struct Life<const DAYS: i64> {
-    /// Days for which it is good
-    #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
-    days: i64,
+pub(crate) struct Life {
+    /// Days for which it is good [default: 3650 for an authority, 365 for a node, 90 for a client]
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
+    days: Option<i64>,
     /// Replace files that are there
     #[arg(long)]
     force: bool,
@@ -145,7 +149,7 @@ pub(crate) fn run(command: CertCommand) -> Outcome {
 
 fn create_ca(args: &CaArgs) -> Outcome {
     let cluster = ClusterId(args.cluster_id.unwrap_or_else(clock::random_id));
-    let made = Authority::found(cluster, args.life.days)?;
+    let made = Authority::found(cluster, args.life.days.unwrap_or(CA_DAYS))?;
     files::write(&args.out, "ca", &made, args.life.force)?;
     output::line(format_args!(
         "authority of cluster {cluster} in {}",
@@ -153,19 +157,16 @@ fn create_ca(args: &CaArgs) -> Outcome {
     ))
 }
 
-fn sign<const DAYS: i64>(
-    kind: Kind,
-    name: &str,
-    hosts: Vec<String>,
-    signing: &Signing,
-    life: &Life<DAYS>,
-) -> Outcome {
+fn sign(kind: Kind, name: &str, hosts: Vec<String>, signing: &Signing, life: &Life) -> Outcome {
     let authority = Authority::read(&signing.ca)?;
     let identity = Identity::new(authority.cluster(), kind, name).map_err(Failure::usage)?;
+    let hosts_reach_it = !hosts.is_empty();
     let made = authority.sign(&Wish {
         identity: &identity,
         hosts,
-        days: life.days,
+        days: life
+            .days
+            .unwrap_or(if hosts_reach_it { NODE_DAYS } else { CLIENT_DAYS }),
     })?;
     files::write(&signing.out, name, &made, life.force)?;
     output::line(format_args!("{identity} in {}", signing.out.display()))
