@@ -31,7 +31,7 @@ pub fn every(period: Duration) -> Interval {
 /// Random bytes that nobody can guess.
 pub fn random_secret<const N: usize>() -> [u8; N] {
     let mut secret = [0; N];
-    rand::rng().fill_bytes(&mut secret);
+    rand::fill(&mut secret);
     secret
 }
 

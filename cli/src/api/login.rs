@@ -16,22 +16,34 @@ use crate::exit::{Failure, Outcome};
 #[derive(Default, Args)]
 pub(crate) struct Login {
     /// The authority that signed the server's certificate, PEM, for https
-    #[arg(long, value_name = "FILE", env = "HOLDFAST_CA")]
+    #[arg(id = "login_ca", long = "ca", value_name = "FILE", env = "HOLDFAST_CA")]
     ca: Option<PathBuf>,
     /// A client certificate to show, PEM
     #[arg(
-        long,
+        id = "login_cert",
+        long = "cert",
         value_name = "FILE",
         env = "HOLDFAST_CERT",
-        requires = "key",
-        requires = "ca"
+        requires_all = ["login_key", "login_ca"]
     )]
     cert: Option<PathBuf>,
     /// Its key, PEM
-    #[arg(long, value_name = "FILE", env = "HOLDFAST_KEY", requires = "cert")]
+    #[arg(
+        id = "login_key",
+        long = "key",
+        value_name = "FILE",
+        env = "HOLDFAST_KEY",
+        requires = "login_cert"
+    )]
     key: Option<PathBuf>,
     /// A bearer token; better given by the environment, since others can read command lines
-    #[arg(long, env = "HOLDFAST_TOKEN", hide_env_values = true)]
+    #[arg(
+        id = "login_token",
+        long = "token",
+        value_name = "TOKEN",
+        env = "HOLDFAST_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
 }
 
