@@ -30,9 +30,9 @@ pub(crate) struct Login {
     /// Its key, PEM
     #[arg(
         id = "login_key",
-        long = "key",
+        long = "cert-key",
         value_name = "FILE",
-        env = "HOLDFAST_KEY",
+        env = "HOLDFAST_CERT_KEY",
         requires = "login_cert"
     )]
     key: Option<PathBuf>,
