@@ -11,10 +11,12 @@ use std::time::Duration;
 use futures::stream::{BoxStream, StreamExt};
 use holdfast_common::access::{Denied, Principal, Table};
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::limits::DEFAULT_DEADLINE;
 use holdfast_common::proto::access::Told;
 use holdfast_common::tls::Identity;
 use metrics::gauge;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::quota::{Exceeded, Quotas, Spending};
 
@@ -40,6 +42,8 @@ pub(crate) struct Gate {
     /// A request without a credential is let in: all that most requests of an open cluster look at.
     open: AtomicBool,
     table: RwLock<Option<Arc<Table>>>,
+    /// Whether the rules are known, for those who wait for them.
+    known: watch::Sender<bool>,
     quotas: Quotas,
     /// When the driver was last heard, milliseconds after `began`.
     heard_ms: AtomicU64,
@@ -56,6 +60,7 @@ impl Gate {
         Self {
             open: AtomicBool::new(false),
             table: RwLock::default(),
+            known: watch::Sender::new(false),
             quotas: Quotas::default(),
             heard_ms: AtomicU64::new(0),
             began: clock::now(),
@@ -92,12 +97,20 @@ impl Gate {
             let open = !table.is_required();
             *self.table.write() = Some(table);
             self.open.store(open, Ordering::Release);
+            self.known.send_replace(true);
         }
     }
 
     /// Whether the rules are known.
     pub(crate) fn is_ready(&self) -> bool {
-        self.table.read().is_some()
+        self.open.load(Ordering::Acquire) || self.table.read().is_some()
+    }
+
+    /// Returns once the rules are known, or when that takes longer than a request may.
+    pub(crate) async fn known(&self) {
+        let mut known = self.known.subscribe();
+        // Those who go on without are told that the rules are not known.
+        let _ = clock::timeout(DEFAULT_DEADLINE, known.wait_for(|known| *known)).await;
     }
 
     /// Who makes a request, and what it takes of what its maker may use.

@@ -278,7 +278,7 @@ impl Exchange<'_> {
             return (Op::Other, resource.options());
         }
         if !resource.is_public()
-            && let Err(problem) = self.admit(caller)
+            && let Err(problem) = self.admit(caller).await
         {
             return (Op::Other, Err(problem));
         }

@@ -21,8 +21,11 @@ const MAX_REFUSALS_TOLD: u64 = 100;
 static TOLD: AtomicU64 = AtomicU64::new(0);
 
 impl Exchange<'_> {
-    /// Finds out who makes the request.
-    pub(super) fn admit(&mut self, caller: &Caller) -> Result<(), Problem> {
+    /// Finds out who makes the request; in a router that has only just begun it waits for the rules, as for the map.
+    pub(super) async fn admit(&mut self, caller: &Caller) -> Result<(), Problem> {
+        if !self.front.gate.is_ready() {
+            self.front.gate.known().await;
+        }
         let header = self.head.headers.get(AUTHORIZATION);
         let header = header.map(|value| value.to_str().unwrap_or_default());
         match self.front.gate.admit(header, caller.identity.as_ref()) {
