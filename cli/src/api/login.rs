@@ -61,7 +61,7 @@ impl Login {
     /// The headers of every request.
     pub(super) fn headers(&self) -> Outcome<HeaderMap> {
         let mut headers = HeaderMap::new();
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token.as_deref().filter(|token| !token.trim().is_empty()) {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
             let mut value = value.map_err(|_| Failure::usage("--token has characters that no token has"))?;
             value.set_sensitive(true);

@@ -103,13 +103,11 @@ pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next
             Action::Administer => Target::Cluster,
             _ => Target::Span(&everything),
         };
-        principal
-            .permits(action, target)
-            .map(|()| principal.clone())
-            .map_err(|denied| {
-                audit(&request, &remote, &principal.to_string(), Err(denied));
-                denied
-            })
+        let permitted = principal.permits(action, target);
+        if let Err(denied) = permitted {
+            audit(&request, &remote, &principal.to_string(), Err(denied));
+        }
+        permitted.map(|()| principal)
     });
     match verdict {
         Ok(principal) => {
