@@ -1,7 +1,7 @@
 //! A router that is told nothing but where the placement driver is.
 
 use bytes::Bytes;
-use holdfast_common::net::{Reply, Request, Server, ServerConfig, Service};
+use holdfast_common::net::{ErrorCode, Reply, Request, Server, ServerConfig, Service};
 use holdfast_common::proto::placement::Error as Refusal;
 use holdfast_common::proto::{self, method};
 use parking_lot::Mutex;
@@ -16,7 +16,10 @@ struct Member {
 
 impl Service for Member {
     fn call(&self, request: Request, reply: Reply) {
-        assert_eq!(request.method, method::PLACEMENT_WATCH_MAP);
+        if request.method != method::PLACEMENT_WATCH_MAP {
+            // As a member of a release without credentials.
+            return reply.fail(ErrorCode::UnknownMethod, "not a method of this member");
+        }
         let mut stream = reply.into_stream();
         let event: Bytes = proto::encode(&Ok::<_, Refusal>(&self.map));
         stream.try_send(event).expect("room for the first event");
