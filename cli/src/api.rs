@@ -1,11 +1,14 @@
 //! The HTTP client of every command, and how a problem document becomes an exit code.
 
+mod login;
+
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::login::Login;
 use crate::exit::{Exit, Failure, Outcome};
 
 /// A problem document (RFC 9457), as far as a command needs it.
@@ -23,12 +26,19 @@ pub(crate) struct Api {
 
 impl Api {
     /// A client of the server at `base`, for example `http://127.0.0.1:7400`.
-    pub(crate) fn new(base: &str) -> Outcome<Self> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(base: &str, login: &Login) -> Outcome<Self> {
+        let mut client = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .no_proxy()
-            .build()
-            .map_err(anyhow::Error::from)?;
+            .default_headers(login.headers()?)
+            .no_proxy();
+        if let Some(tls) = login.tls()? {
+            client = client.use_preconfigured_tls(tls);
+        } else if base.starts_with("https:") {
+            return Err(Failure::usage(
+                "https needs --ca, the authority that signed the server's certificate",
+            ));
+        }
+        let client = client.build().map_err(anyhow::Error::from)?;
         let base = if base.contains("://") {
             base.to_owned()
         } else {

@@ -3,8 +3,10 @@
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::api::{Api, Login};
+use crate::exit::Outcome;
 use crate::output::Format;
-use crate::{admin, bench, kv, roles, up};
+use crate::{admin, bench, cert, kv, roles, up};
 
 /// A sharded, strongly consistent key-value store. Without a command: a local cluster, as `holdfast up`.
 #[derive(Debug, Parser)]
@@ -28,6 +30,15 @@ pub(crate) struct DataArgs {
         default_value = "http://127.0.0.1:7400"
     )]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) login: Login,
+}
+
+impl DataArgs {
+    /// The router.
+    pub(crate) fn api(&self) -> Outcome<Api> {
+        Api::new(&self.url, &self.login)
+    }
 }
 
 /// What an admin command takes besides its own.
@@ -44,6 +55,15 @@ pub(crate) struct AdminArgs {
         default_value = "http://127.0.0.1:7410"
     )]
     pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) login: Login,
+}
+
+impl AdminArgs {
+    /// The placement member.
+    pub(crate) fn api(&self) -> Outcome<Api> {
+        Api::new(&self.url, &self.login)
+    }
 }
 
 /// What an admin command that starts a long operation takes.
@@ -84,6 +104,12 @@ pub(crate) enum Command {
     Config(admin::config::ConfigCommand),
     /// Say how the cluster is
     Status(AdminArgs),
+    /// Look at the tokens and certificates that let clients in, make and revoke them
+    #[command(subcommand)]
+    Token(admin::token::TokenCommand),
+    /// Make the certificates with which processes and clients prove who they are
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Put load on a router and report what it took
     Bench(bench::BenchArgs),
     /// Print a completion script

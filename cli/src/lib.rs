@@ -6,6 +6,7 @@ mod admin;
 mod api;
 mod args;
 mod bench;
+mod cert;
 mod completions;
 mod exit;
 mod kv;
@@ -51,6 +52,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => client(admin::plan::run(args)),
         Command::Config(command) => client(admin::config::run(command)),
         Command::Status(args) => client(admin::status::run(args)),
+        Command::Token(command) => client(admin::token::run(command)),
+        Command::Cert(command) => cert::run(command),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions::run(shell),
     }

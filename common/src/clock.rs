@@ -28,6 +28,13 @@ pub fn every(period: Duration) -> Interval {
     interval
 }
 
+/// Random bytes that nobody can guess.
+pub fn random_secret<const N: usize>() -> [u8; N] {
+    let mut secret = [0; N];
+    rand::fill(&mut secret);
+    secret
+}
+
 /// A random id, never zero.
 pub fn random_id() -> u64 {
     rand::random_range(1..=u64::MAX >> 1)

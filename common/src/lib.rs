@@ -6,6 +6,7 @@
 //! must not carry.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod clock;
 pub mod ids;
 pub mod key;
@@ -17,6 +18,7 @@ pub mod proto;
 pub mod range;
 pub mod revision;
 pub mod telemetry;
+pub mod tls;
 
 #[cfg(feature = "raft")]
 pub mod raft;

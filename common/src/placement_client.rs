@@ -4,6 +4,8 @@
 //! the next where one is silent, and pauses, longer each time, when nobody could help. Every request to the driver is
 //! idempotent, so one whose answer was lost is simply asked again.
 
+mod access;
+
 use std::sync::Arc;
 use std::time::Duration;
 

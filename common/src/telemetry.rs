@@ -87,6 +87,17 @@ const LONG: [&str; 2] = [
     "holdfast_raft_snapshot_duration_seconds",
 ];
 
+/// Says, where nobody can overlook it, that this process was told to do without encryption and authentication. To be called
+/// once metrics are recorded.
+pub fn tell_insecure(insecure: bool) {
+    metrics::gauge!("holdfast_insecure").set(f64::from(u8::from(insecure)));
+    if insecure {
+        tracing::warn!(
+            "INSECURE: started with --insecure; whoever can reach this process can read and change all data"
+        );
+    }
+}
+
 /// Sends log lines to standard error. `HOLDFAST_LOG` filters them (`tracing`'s directives, default `info`).
 pub fn init_logs(format: LogFormat) -> Result<(), Error> {
     let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
@@ -122,6 +133,7 @@ impl Metrics {
         }
         let handle = builder.install_recorder()?;
         catalogue::describe(catalogue::EVERY_PROCESS);
+        catalogue::begin_at_zero();
         let commit = option_env!("HOLDFAST_COMMIT").unwrap_or("unknown");
         metrics::gauge!("holdfast_build_info", "version" => env!("CARGO_PKG_VERSION"), "commit" => commit, "role" => role).set(1.0);
         let process = metrics_process::Collector::default();

@@ -114,6 +114,8 @@ pub struct Newcomer<'a> {
     pub status: &'a Status,
     /// Set as soon as the cluster is known.
     pub cluster: &'a ClusterIdCell,
+    /// The cluster that this member's certificate names, if it has one: the only one that it founds or belongs to.
+    pub certified: Option<ClusterId>,
 }
 
 impl Newcomer<'_> {
@@ -122,6 +124,13 @@ impl Newcomer<'_> {
     /// # Errors
     /// The directory belongs to a cluster already, or the disk fails.
     pub fn prepare(&self, dir: &mut DataDir) -> Result<(), Error> {
+        if let (Some((known, _)), Some(certified)) = (dir.phase().known(), self.certified)
+            && known != certified
+        {
+            return Err(Error::WrongCluster(format!(
+                "the certificate is of cluster {certified}, the directory belongs to cluster {known}"
+            )));
+        }
         match (dir.phase(), self.config.bootstrap) {
             (Phase::New, true) => dir.enter(Phase::Bootstrapping)?,
             (Phase::Founding { cluster, .. } | Phase::Admitted { cluster, .. }, true) => {
@@ -198,7 +207,7 @@ impl Newcomer<'_> {
                 self.config.name
             )))
         })?;
-        let cluster = ClusterId(clock::random_id());
+        let cluster = self.certified.unwrap_or_else(|| ClusterId(clock::random_id()));
         self.settle(dir, Phase::Founding { cluster, member })?;
         tracing::info!(%cluster, "founding a cluster");
         Ok((cluster, member))

@@ -5,10 +5,12 @@
 //! either changes nothing or is refused.
 
 use holdfast_common::ids::{ClusterId, MemberId, OperatorId, RangeId, StoreId};
+use holdfast_common::proto::access::Credential;
 use holdfast_common::proto::placement::{Error, IdBlock, Join, Joined, Register, Registered};
 use holdfast_common::range::Descriptor;
 use serde::{Deserialize, Serialize};
 
+use crate::access;
 use crate::operator::plan::{self, Mint};
 use crate::operator::{Intent, Kind, Operator, Refusal, Status};
 use crate::settings::Settings;
@@ -89,6 +91,18 @@ pub enum Command {
         /// The new ones; valid.
         settings: Settings,
     },
+    /// Lets somebody in; the id is minted.
+    Grant(Box<Credential>),
+    /// Lets somebody in no more.
+    Revoke {
+        /// Of the credential.
+        id: u64,
+    },
+    /// Sets whether requests need a credential.
+    Demand {
+        /// Whether.
+        required: bool,
+    },
 }
 
 /// The answer to a command.
@@ -108,6 +122,8 @@ pub enum Outcome {
     Configured(bool),
     /// To `End`, `RemoveMember` and `Retire`: whether there was such a thing.
     Found(bool),
+    /// To `Grant`, `Revoke` and `Demand`: the credential's id, or 0.
+    Access(Result<u64, access::Refusal>),
 }
 
 /// What a command changed, for those who watch.
@@ -121,6 +137,8 @@ pub struct Changes {
     pub stores: Vec<StoreId>,
     /// Whether operators or settings changed.
     pub plans: bool,
+    /// Whether somebody may do something else now.
+    pub access: bool,
 }
 
 impl Counters {
@@ -178,6 +196,18 @@ impl State {
             Command::Configure { from, settings } => {
                 changes.plans = true;
                 Outcome::Configured(self.configure(*from, settings))
+            }
+            Command::Grant(credential) => {
+                changes.access = true;
+                Outcome::Access(self.access.grant(credential))
+            }
+            Command::Revoke { id } => {
+                changes.access = true;
+                Outcome::Access(self.access.revoke(*id).map(|()| 0))
+            }
+            Command::Demand { required } => {
+                changes.access = true;
+                Outcome::Access(self.access.demand(*required).map(|()| 0))
             }
         }
     }

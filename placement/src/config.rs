@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use holdfast_common::ids::MemberId;
 use holdfast_common::raft::network::RaftTimings;
+use holdfast_common::tls::Files;
 use serde::{Deserialize, Serialize};
 
 use crate::command::Seat;
@@ -35,8 +36,16 @@ pub struct Config {
     pub control: Option<String>,
     /// Found a new cluster.
     pub bootstrap: bool,
-    /// Allow unencrypted RPC on an address other than loopback.
+    /// Allow plain text on an address other than loopback.
     pub insecure: bool,
+    /// Ask for a credential with every request for the admin API, even before the first token was made.
+    pub auth: bool,
+    /// The authorities that are trusted, PEM; with [`Config::tls_cert`] and [`Config::tls_key`] it turns TLS on everywhere.
+    pub tls_ca: Option<PathBuf>,
+    /// This process's certificate, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// Time between a leader's heartbeats to the other members, milliseconds.
     pub raft_heartbeat_ms: u64,
     /// Shortest time without a leader after which a member campaigns, milliseconds.
@@ -59,6 +68,10 @@ impl Default for Config {
             control: None,
             bootstrap: false,
             insecure: false,
+            auth: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             raft_heartbeat_ms: 200,
             raft_election_min_ms: 700,
             raft_election_max_ms: 1_200,
@@ -80,11 +93,20 @@ pub enum Invalid {
         /// Its value.
         value: String,
     },
-    /// Plain TCP on an address that others can reach.
+    /// Plain text on an address that others can reach.
     #[error(
-        "rpc = {0:?} can be reached from other machines and RPC is not encrypted: bind to loopback, or pass --insecure"
+        "{field} = {value:?} can be reached from other machines and nothing is encrypted: bind to loopback, give --tls-ca, \
+         --tls-cert and --tls-key, or pass --insecure"
     )]
-    Exposed(String),
+    Exposed {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The files for TLS.
+    #[error("--tls-ca, --tls-cert and --tls-key belong together: give all three, or none")]
+    Tls,
     /// The list of members is not one.
     #[error("members: {0}")]
     Members(String),
@@ -183,17 +205,35 @@ impl Config {
                 self.name
             )));
         }
-        resolve("http", &self.http)?;
+        let secured = self.tls_files()?.is_some() || self.insecure;
+        for (field, value) in [("http", &self.http), ("rpc", &self.rpc)] {
+            if resolve(field, value)? && !secured {
+                let value = value.clone();
+                return Err(Invalid::Exposed { field, value });
+            }
+        }
         for beside in self.routers.iter().chain(&self.control) {
             shaped("routers, control", beside)?;
-        }
-        if resolve("rpc", &self.rpc)? && !self.insecure {
-            return Err(Invalid::Exposed(self.rpc.clone()));
         }
         self.timings()
             .config()
             .map_err(|error| Invalid::Timings(error.to_string()))?;
         Ok(peers)
+    }
+
+    /// The files for TLS, if it is wanted.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn tls_files(&self) -> Result<Option<Files>, Invalid> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        Files::all(ca.as_ref(), cert.as_ref(), key.as_ref()).map_err(|_| Invalid::Tls)
+    }
+
+    /// Whether every request for the admin API must carry a credential from the start: it is asked for, or others can reach
+    /// the address.
+    pub fn demands_credentials(&self) -> bool {
+        self.auth || (!self.insecure && resolve("http", &self.http).unwrap_or(true))
     }
 
     /// Raft's timings.
@@ -322,7 +362,13 @@ mod tests {
             advertise: Some("127.0.0.1:7450".into()),
             ..valid()
         };
-        assert_eq!(open.validate(), Err(Invalid::Exposed("0.0.0.0:7450".into())));
+        assert_eq!(
+            open.validate(),
+            Err(Invalid::Exposed {
+                field: "rpc",
+                value: "0.0.0.0:7450".into()
+            })
+        );
         assert!(
             Config {
                 insecure: true,

@@ -3,7 +3,7 @@
 //! It knows which ranges there are, where their replicas live, and plans every change to that. Its state is a replicated
 //! state machine of its own, on 1, 3 or 5 members; data is read and written without it.
 //!
-//! - **Pure**, in which everything is decided: [`state`] and [`command`] (what all members agree on and how it changes),
+//! - **Pure**, in which everything is decided: [`access`] (who may do what), [`state`] and [`command`] (what all members agree on and how it changes),
 //!   [`range_map`], [`operator`] (planned changes), [`reports`], [`view`] and [`heatmap`] (what the leading member sees), [`schedule`]
 //!   (what it would change), [`corrections`] (what it puts right).
 //! - **The member**: [`identity`] and [`admission`] (who it is, how it comes in), [`machine`] and [`snapshot`] (the state
@@ -15,6 +15,8 @@
 //! `docs/placement.md` tells how these work together.
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod access_watch;
 pub mod admin;
 pub mod admission;
 pub mod command;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use holdfast_common::clock;
 use holdfast_common::ids::{ClusterId, MemberId, ReplicaId};
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
+use holdfast_common::proto::permitted;
 use holdfast_common::proto::placement::MemberStatus;
 use holdfast_common::raft::log::{LogEngine, OpenError, Options};
 use holdfast_common::raft::network::{Inbound, Outbound, SnapshotLimits, Staging};
 use holdfast_common::raft::types::{Node, Raft};
+use holdfast_common::tls::{self, Tls};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +52,9 @@ pub enum Error {
     /// Its configuration.
     #[error(transparent)]
     Config(#[from] Invalid),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// Its directory.
     #[error(transparent)]
     Identity(#[from] identity::Error),
@@ -90,6 +95,7 @@ pub enum Error {
 pub async fn run(config: Config, render: Render, shutdown: CancellationToken) -> Result<(), Error> {
     let peers = Arc::new(config.validate()?);
     metrics::describe();
+    let tls = Tls::of_process(config.tls_files()?, Role::Placement, Some(&config.name))?;
     let mut dir = DataDir::claim(&config.data_dir, &config.name, &peers.names())?;
     let known = dir.phase().known();
     let cluster = known.map_or_else(ClusterIdCell::default, |(cluster, _)| {
@@ -100,7 +106,11 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         known.map_or(0, |(_, number)| number.0),
         config.name.clone(),
     );
-    let client = Client::new(ClientConfig::default(), cluster.clone(), identity.clone());
+    let client_config = ClientConfig {
+        tls: tls.clone(),
+        ..ClientConfig::default()
+    };
+    let client = Client::new(client_config, cluster.clone(), identity.clone());
     let staging_dir = dir.join("staging");
     let staging = Staging::open(&staging_dir, SnapshotLimits::default());
     let staging = staging.map_err(|source| Error::Io {
@@ -122,6 +132,8 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     let server_config = ServerConfig {
         accept_unknown_cluster: true,
         grace: GRACE,
+        tls: tls.clone(),
+        permits: |caller, method| permitted(Role::Placement, caller, method),
         ..ServerConfig::new(identity, cluster.clone())
     };
     // Who this is has to be right from the first answer on: a member that is to bootstrap says so before it listens.
@@ -131,6 +143,7 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         client: &client,
         status: &status,
         cluster: &cluster,
+        certified: tls.as_ref().map(Tls::cluster),
     };
     newcomer.prepare(&mut dir)?;
     let listen = |address: &str, source| Error::Listen {
@@ -141,9 +154,15 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         .await
         .map_err(|source| listen(&config.rpc, source))?;
     let serving = tokio::spawn(server.serve(ended.child_token()));
-    let upstreams = Upstreams::new(config.routers.clone(), config.control.clone());
-    let admin = Admin::new(member.clone(), upstreams, render, shutdown.clone());
-    let http = admin::serve(&config.http, admin, ended.child_token()).await;
+    let upstreams = Upstreams::new(config.routers.clone(), config.control.clone(), tls.clone());
+    let admin = Admin::new(
+        member.clone(),
+        upstreams,
+        render,
+        config.demands_credentials(),
+        shutdown.clone(),
+    );
+    let http = admin::serve(&config.http, tls.clone(), admin, ended.child_token()).await;
     let http = http.map_err(|source| listen(&config.http, source))?;
 
     let entered = tokio::select! {
@@ -159,6 +178,7 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
                 staging,
                 door,
                 member: &member,
+                tls,
             };
             parts.live(&mut dir, cluster, number, shutdown).await
         }
@@ -181,6 +201,7 @@ struct Parts<'a> {
     staging: Arc<Staging>,
     door: Door,
     member: &'a OnceLock<Arc<Member>>,
+    tls: Option<Tls>,
 }
 
 impl Parts<'_> {
@@ -235,7 +256,7 @@ impl Parts<'_> {
             let stop_duties = shutdown.child_token();
             let _stop_when_dropped = stop_duties.clone().drop_guard();
             let routers = self.config.routers.clone();
-            let survey = figures::survey::run(member.clone(), routers, stop_duties.clone());
+            let survey = figures::survey::run(member.clone(), routers, self.tls.clone(), stop_duties.clone());
             let survey = tokio::spawn(survey);
             let duties = tokio::spawn(duties::run(member, stop_duties.clone()));
             let nonce = dir.nonce();

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use holdfast_common::clock;
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service, StreamReply};
+use holdfast_common::proto::access::{Told, WatchAccess};
 use holdfast_common::proto::placement::{
     AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, MapEvent, MapVersion, Register,
     Registered, WatchMap,
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::access_watch;
 use crate::admission::Status;
 use crate::command::{Command, Outcome};
 use crate::lead::Lead;
@@ -105,6 +107,28 @@ impl Rpc {
         });
     }
 
+    fn watch_access(&self, member: Arc<Member>, request: &Request, reply: Reply) {
+        let Some((WatchAccess, reply)) = read(request, reply) else {
+            return;
+        };
+        let Ok(permit) = self.watchers.clone().try_acquire_owned() else {
+            return reply.fail(ErrorCode::Overloaded, "too many watch");
+        };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mut stream = reply.into_stream();
+            let ended = match member.lead() {
+                Ok(lead) => access_watch::tell(&member, &lead, &mut stream).await,
+                Err(error) => Some(error),
+            };
+            if let Some(error) = ended {
+                // The reader may be gone, and then needs no word of the end.
+                let _ = stream.send(proto::encode(&Err::<Told, Error>(error))).await;
+            }
+            stream.finish();
+        });
+    }
+
     /// Answers by a task, unless there are too many.
     fn task<F: Future<Output = ()> + Send + 'static>(&self, reply: Reply, body: impl FnOnce(Reply) -> F) {
         let Ok(permit) = self.tasks.clone().try_acquire_owned() else {
@@ -117,6 +141,7 @@ impl Rpc {
         match request.method {
             method::PLACEMENT_HEARTBEAT => self.heartbeat(member, request, reply),
             method::PLACEMENT_WATCH_MAP => self.watch(member, request, reply),
+            method::PLACEMENT_WATCH_ACCESS => self.watch_access(member, request, reply),
             method::PLACEMENT_REGISTER => {
                 let Some((register, reply)) = read::<Register>(request, reply) else {
                     return;
@@ -153,7 +178,7 @@ impl Service for Rpc {
             (method::PLACEMENT_PROBE, _) => reply.send(proto::encode(&*self.status.read())),
             (_, Some(member)) => self.serve(member.clone(), &request, reply),
             // Whatever was asked for reads an error the same.
-            (method::PLACEMENT_WATCH_MAP, None) => {
+            (method::PLACEMENT_WATCH_MAP | method::PLACEMENT_WATCH_ACCESS, None) => {
                 reply.fail(ErrorCode::Unavailable, &Error::NotBootstrapped.to_string())
             }
             (_, None) => respond::<()>(reply, &Err(Error::NotBootstrapped)),

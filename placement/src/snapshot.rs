@@ -20,10 +20,13 @@ use holdfast_common::raft::types::{LogId, Membership, Node, SnapshotMeta, Spool,
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::access::Access;
 use crate::state::State;
 
 const MAGIC: &[u8; 7] = b"HFPLACE";
-const FORMAT: u8 = 1;
+/// Without, and with, who may do what. The first is written for as long as nobody has said anything about that, so that
+/// members of the release before can read it.
+const FORMATS: [u8; 2] = [1, 2];
 const HEADER_BYTES: usize = 24;
 
 /// Largest body that is read: far more than a map of a million ranges takes.
@@ -116,10 +119,15 @@ impl Image {
 
     /// The whole file.
     pub fn encode(&self) -> Bytes {
-        let body = proto::encode(self);
+        let access = &self.state.access;
+        let (format, body) = if access.is_untouched() {
+            (FORMATS[0], proto::encode(self))
+        } else {
+            (FORMATS[1], proto::encode(&(self, access)))
+        };
         let mut file = Vec::with_capacity(HEADER_BYTES + body.len());
         file.extend_from_slice(MAGIC);
-        file.push(FORMAT);
+        file.push(format);
         file.extend_from_slice(&(body.len() as u64).to_le_bytes());
         file.extend_from_slice(&xxh3_64(&body).to_le_bytes());
         file.extend_from_slice(&body);
@@ -141,8 +149,8 @@ impl Image {
             .map_err(|_| damaged("it ends within its header"))?;
         let (magic, rest) = header.split_at(MAGIC.len());
         let (format, rest) = rest.split_at(1);
-        if magic != MAGIC || format != [FORMAT] {
-            return Err(damaged(&format!("it is no snapshot of format {FORMAT}")));
+        if magic != MAGIC || !FORMATS.contains(&format[0]) {
+            return Err(damaged(&format!("it is no snapshot of a format in {FORMATS:?}")));
         }
         let (length, checksum) = rest.split_at(8);
         let number = |bytes: &[u8]| {
@@ -162,7 +170,13 @@ impl Image {
         if body.len() as u64 != length || xxh3_64(&body) != checksum {
             return Err(damaged("its length or checksum is wrong"));
         }
-        proto::decode(&body).map_err(|error| damaged(&error.to_string()))
+        let malformed = |error: proto::DecodeError| damaged(&error.to_string());
+        if format == [FORMATS[0]] {
+            return proto::decode(&body).map_err(malformed);
+        }
+        let (mut image, access): (Self, Access) = proto::decode(&body).map_err(malformed)?;
+        image.state.access = access;
+        Ok(image)
     }
 }
 
@@ -253,6 +267,7 @@ fn io_error(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use holdfast_common::ids::{ReplicaId, StoreId};
+    use holdfast_common::proto::access::{Credential, Limits, Proof, Right};
 
     use super::*;
     use crate::world::World;
@@ -289,6 +304,28 @@ mod tests {
         let meta = loaded.meta().unwrap();
         assert_eq!(Image::new(&meta, image.state.clone()), image);
         assert!(meta.last_membership.membership().get_joint_config().len() == 2);
+    }
+
+    #[test]
+    fn who_may_do_what_is_saved_with_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let mut image = image();
+        assert_eq!(image.encode()[MAGIC.len()], FORMATS[0]);
+        let admin = Credential {
+            id: 0,
+            name: "admin".into(),
+            proof: Proof::Token([7; 32]),
+            right: Right::Admin,
+            prefixes: Vec::new(),
+            expires_ms: None,
+            created_ms: 1,
+            limits: Limits::default(),
+        };
+        image.state.access.grant(&admin).unwrap();
+        assert_eq!(image.encode()[MAGIC.len()], FORMATS[1]);
+        snapshots.save(&image.encode()).unwrap();
+        assert_eq!(snapshots.load().unwrap().unwrap(), image);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_common::ids::{ClusterId, MemberId, ReplicaId, StoreId};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::operator::Operators;
 use crate::range_map::{self, RangeMap};
 use crate::settings::Settings;
@@ -37,6 +38,9 @@ pub struct State {
     pub settings_version: u64,
     /// The next ids to mint.
     pub next: Counters,
+    /// Who may do what. On disk it stands beside the state: see [`Image`](crate::snapshot::Image).
+    #[serde(skip)]
+    pub access: Access,
 }
 
 /// The next ids to mint. They only grow.
@@ -108,6 +112,7 @@ impl Default for State {
             operators: Operators::default(),
             settings: Settings::default(),
             settings_version: 0,
+            access: Access::default(),
             next: Counters {
                 store: 1,
                 range_or_replica: 1,

@@ -35,6 +35,7 @@ pub struct Hub {
     ring: Mutex<Ring>,
     position: watch::Sender<MapVersion>,
     plans: watch::Sender<u64>,
+    access: watch::Sender<u64>,
 }
 
 struct Ring {
@@ -53,6 +54,7 @@ impl Default for Hub {
             ring,
             position: watch::Sender::new(version),
             plans: watch::Sender::new(0),
+            access: watch::Sender::new(0),
         }
     }
 }
@@ -74,6 +76,9 @@ impl Hub {
     pub fn publish(&self, changes: Changes) {
         if changes.plans {
             self.plans.send_modify(|count| *count += 1);
+        }
+        if changes.access {
+            self.access.send_modify(|count| *count += 1);
         }
         let ranges = changes.ranges.into_iter().chain(changes.gone).map(Change::Range);
         self.push(ranges.chain(changes.stores.into_iter().map(Change::Store)));
@@ -108,6 +113,7 @@ impl Hub {
             version: first(),
         };
         self.position.send_replace(ring.version);
+        self.access.send_modify(|count| *count += 1);
     }
 
     /// The present position, and word of every later one.
@@ -118,6 +124,11 @@ impl Hub {
     /// Word of every change of operators or settings.
     pub fn plans(&self) -> watch::Receiver<u64> {
         self.plans.subscribe()
+    }
+
+    /// Word of every change of who may do what.
+    pub fn access(&self) -> watch::Receiver<u64> {
+        self.access.subscribe()
     }
 
     /// What changed after `from`, and the position that this leads to.

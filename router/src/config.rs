@@ -1,9 +1,11 @@
 //! What a router is told: by flags, environment or file, all with these names.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use holdfast_common::limits::{MAX_DEADLINE, MAX_VALUE_BYTES};
+use holdfast_common::tls::Files;
 use serde::{Deserialize, Serialize};
 
 /// The configuration of a router.
@@ -17,6 +19,21 @@ pub struct Config {
     /// Its name, for logs and for those it connects to.
     #[serde(default = "default_name")]
     pub name: String,
+    /// Allow plain text on an address other than loopback.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Ask for a credential with every request, even before the first token was made.
+    #[serde(default)]
+    pub auth: bool,
+    /// The authorities that are trusted, PEM; with [`Config::tls_cert`] and [`Config::tls_key`] it turns TLS on everywhere.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+    /// This process's certificate, PEM.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
     /// Bounds on clients.
     #[serde(default)]
     pub limits: Limits,
@@ -51,6 +68,9 @@ pub struct Limits {
     pub attempt_timeout_ms: u64,
     /// Milliseconds for which an `Idempotency-Key` is remembered, by the ranges.
     pub idempotency_window_ms: u64,
+    /// Milliseconds for which the placement driver may be silent before a router that demands credentials turns every request
+    /// away, because tokens may have been revoked meanwhile; 0 for never.
+    pub access_stale_ms: u64,
     /// Milliseconds that requests in flight have to finish at shutdown.
     pub shutdown_grace_ms: u64,
 }
@@ -68,6 +88,7 @@ impl Default for Limits {
             idle_timeout_ms: 75_000,
             attempt_timeout_ms: 2_000,
             idempotency_window_ms: 600_000,
+            access_stale_ms: 900_000,
             shutdown_grace_ms: 10_000,
         }
     }
@@ -79,6 +100,15 @@ pub enum Invalid {
     /// There is nobody to ask for the map.
     #[error("no placement member is given: pass --placement HOST:PORT")]
     NoPlacement,
+    /// Plain text on an address that others can reach.
+    #[error(
+        "http = {0} can be reached from other machines and nothing is encrypted: bind to loopback, give --tls-ca, \
+         --tls-cert and --tls-key, or pass --insecure"
+    )]
+    Exposed(SocketAddr),
+    /// The files for TLS.
+    #[error("--tls-ca, --tls-cert and --tls-key belong together: give all three, or none")]
+    Tls,
     /// A bound makes no sense.
     #[error("limits.{name} is {value}; it must be {must_be}")]
     Limit {
@@ -92,6 +122,20 @@ pub enum Invalid {
 }
 
 impl Config {
+    /// The files for TLS, if it is wanted.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn tls_files(&self) -> Result<Option<Files>, Invalid> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        Files::all(ca.as_ref(), cert.as_ref(), key.as_ref()).map_err(|_| Invalid::Tls)
+    }
+
+    /// Whether every request must carry a credential from the start: it is asked for, or others can reach the address.
+    pub fn demands_credentials(&self) -> bool {
+        self.auth || (!self.insecure && !self.http.ip().is_loopback())
+    }
+
     /// Checks what types can't.
     ///
     /// # Errors
@@ -99,6 +143,10 @@ impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         if self.placement.is_empty() {
             return Err(Invalid::NoPlacement);
+        }
+        let secured = self.tls_files()?.is_some() || self.insecure;
+        if !self.http.ip().is_loopback() && !secured {
+            return Err(Invalid::Exposed(self.http));
         }
         let limits = &self.limits;
         let at_least_one = [

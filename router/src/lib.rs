@@ -13,6 +13,7 @@
 //! * `sessions` names writes, so that one can be sent twice and is applied once.
 //! * `sender` makes the attempts of one operation, and teaches the `directory` what stores refuse it with.
 //! * `point` and `scan` are the operations; a scan walks range after range, a page at a time.
+//! * `gate` lets requests in by the rules that the driver tells; `quota` bounds what one principal may use. Pure decisions.
 //! * `http` parses, answers, and bounds what clients may ask for. There is no task a request: a client's connection polls
 //!   its request down to the store's answer.
 //!
@@ -23,10 +24,12 @@ mod config;
 mod cursor;
 mod directory;
 mod explain;
+mod gate;
 mod http;
 mod map_feed;
 pub mod metrics;
 mod point;
+mod quota;
 mod range_cache;
 mod retry;
 mod scan;

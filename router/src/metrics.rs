@@ -62,10 +62,13 @@ const REJECTIONS: [&str; 3] = ["connections", "memory", "scans"];
 const LOOKUPS: [&str; 3] = ["hit", "miss", "stale"];
 
 /// The statuses that the router answers with; any other is counted as the last.
-const CODES: [&str; 20] = [
-    "200", "201", "204", "304", "400", "404", "405", "408", "412", "413", "414", "422", "429", "431", "500",
-    "501", "503", "504", "507", "other",
+const CODES: [&str; 22] = [
+    "200", "201", "204", "304", "400", "401", "403", "404", "405", "408", "412", "413", "414", "422", "429",
+    "431", "500", "501", "503", "504", "507", "other",
 ];
+
+/// Which rules of access are gone by: see [`crate::gate`].
+pub(crate) const ACCESS_VERSION: &str = "holdfast_router_access_version";
 
 const OUTCOMES: [&str; 3] = ["ok", "client_error", "server_error"];
 
@@ -103,6 +106,7 @@ impl Metrics {
     /// Makes the handles with the recorder that is installed.
     pub(crate) fn new() -> Self {
         describe(METRICS);
+        gauge!(ACCESS_VERSION).set(0.0);
         let retry = |reason: &'static str| counter!("holdfast_router_retries_total", "reason" => reason);
         let lookup =
             |result: &'static str| counter!("holdfast_router_range_cache_lookups_total", "result" => result);

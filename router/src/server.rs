@@ -5,14 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
+use futures::FutureExt;
+use futures::stream::{BoxStream, StreamExt};
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
+use holdfast_common::placement_client::PlacementClient;
+use holdfast_common::proto::access::Told;
 use holdfast_common::proto::placement::MapEvent;
+use holdfast_common::tls::listener::Listener;
+use holdfast_common::tls::{self, Tls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Limits};
 use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::http::listener::{self, Manners};
 use crate::http::{Bounds, Front, Patience, ReadLimits};
 use crate::metrics::Metrics;
@@ -28,6 +34,9 @@ pub enum Error {
     /// The configuration can't be run.
     #[error(transparent)]
     Config(#[from] config::Invalid),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The HTTP address can't be bound.
     #[error("can't serve HTTP at {address}: {source}")]
     Bind {
@@ -40,7 +49,7 @@ pub enum Error {
 
 /// A router that has its port and serves once [`Router::serve`] runs.
 pub struct Router {
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
     limits: Limits,
     client: Client,
@@ -48,6 +57,8 @@ pub struct Router {
     metrics: Arc<Metrics>,
     render_metrics: RenderMetrics,
     events: BoxStream<'static, MapEvent>,
+    access: BoxStream<'static, Told>,
+    demands_credentials: bool,
 }
 
 impl Router {
@@ -58,18 +69,26 @@ impl Router {
     pub async fn bind(config: Config, render_metrics: RenderMetrics) -> Result<Self, Error> {
         config.validate()?;
         let cluster = ClusterIdCell::default();
-        let identity = PeerInfo::new(Role::Router, 0, config.name.as_str());
-        let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
+        let tls = Tls::of_process(config.tls_files()?, Role::Router, None)?;
+        let certified = tls.as_ref().map(|tls| tls.identity().name);
+        let name = certified.unwrap_or_else(|| config.name.clone());
+        let identity = PeerInfo::new(Role::Router, 0, name);
+        let client_config = ClientConfig {
+            tls: tls.clone(),
+            ..ClientConfig::default()
+        };
+        let client = Client::new(client_config, cluster.clone(), identity);
+        let access = PlacementClient::new(config.placement.clone(), client.clone()).watch_access();
         let events = map_feed::events(client.clone(), config.placement.clone(), cluster);
-        Self::bind_with(config, render_metrics, client, events).await
+        Self::bind_with(config, render_metrics, (client, tls), (events, access)).await
     }
 
     /// Takes the port, for a router that calls stores with `client` and hears of the map by `events`.
     pub(crate) async fn bind_with(
         config: Config,
         render_metrics: RenderMetrics,
-        client: Client,
-        events: BoxStream<'static, MapEvent>,
+        (client, tls): (Client, Option<Tls>),
+        (events, access): (BoxStream<'static, MapEvent>, BoxStream<'static, Told>),
     ) -> Result<Self, Error> {
         let failed = |source| Error::Bind {
             address: config.http,
@@ -80,8 +99,9 @@ impl Router {
         let metrics = Arc::new(Metrics::new());
         let directory = Arc::new(Directory::new(client.clone(), metrics.clone()));
         tracing::info!(%address, name = config.name, "the router takes HTTP");
+        let demands_credentials = config.demands_credentials();
         Ok(Self {
-            listener,
+            listener: Listener::new(listener, tls),
             address,
             limits: config.limits,
             client,
@@ -89,6 +109,8 @@ impl Router {
             metrics,
             render_metrics,
             events,
+            access,
+            demands_credentials,
         })
     }
 
@@ -99,7 +121,7 @@ impl Router {
 
     /// Serves until `shutdown`; then stops listening, finishes the requests in flight within their grace, and closes its
     /// connections to the stores.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    pub async fn serve(mut self, shutdown: CancellationToken) {
         let limits = &self.limits;
         let attempt_timeout = Duration::from_millis(limits.attempt_timeout_ms);
         let sender = Arc::new(Sender::new(
@@ -107,17 +129,29 @@ impl Router {
             self.metrics.clone(),
             attempt_timeout,
         ));
+        let patience = Duration::from_millis(limits.access_stale_ms);
+        let gate = Gate::new(
+            self.demands_credentials,
+            (!patience.is_zero()).then_some(patience),
+        );
+        let gate = Arc::new(gate);
+        while let Some(Some(told)) = self.access.next().now_or_never() {
+            gate.learn(told);
+        }
         let front = Front::new(
             sender,
             self.directory.clone(),
             self.metrics,
             self.render_metrics,
+            gate.clone(),
             bounds(limits),
             shutdown.clone(),
         );
+        let rules = tokio::spawn(gate.follow(self.access));
         let feed = tokio::spawn(map_feed::follow(self.events, self.directory));
         listener::serve(self.listener, Arc::new(front), manners(limits), shutdown).await;
         feed.abort();
+        rules.abort();
         self.client.close();
         tracing::info!("the router has stopped");
     }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_common::tls::Files;
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set about a store. Unknown names are refused, absent ones take their default.
@@ -25,8 +26,14 @@ pub struct Config {
     pub placement: Vec<String>,
     /// Labels such as `zone = "a"`.
     pub labels: BTreeMap<String, String>,
-    /// Allow unencrypted RPC on an address other than loopback.
+    /// Allow plain text on an address other than loopback.
     pub insecure: bool,
+    /// The authorities that are trusted, PEM; with [`Config::tls_cert`] and [`Config::tls_key`] it turns TLS on everywhere.
+    pub tls_ca: Option<PathBuf>,
+    /// This process's certificate, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// Time between a leader's heartbeats, milliseconds.
     pub raft_heartbeat_ms: u64,
     /// Shortest time after the end of its leader's lease at which a replica campaigns, milliseconds.
@@ -60,6 +67,9 @@ impl Default for Config {
             placement: Vec::new(),
             labels: BTreeMap::new(),
             insecure: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             raft_heartbeat_ms: 150,
             raft_election_min_ms: 450,
             raft_election_max_ms: 750,
@@ -87,11 +97,20 @@ pub enum Invalid {
         /// Its value.
         value: String,
     },
-    /// Plain TCP on an address that others can reach.
+    /// Plain text on an address that others can reach.
     #[error(
-        "rpc = {0:?} can be reached from other machines and RPC is not encrypted: bind to loopback, or pass --insecure"
+        "{field} = {value:?} can be reached from other machines and nothing is encrypted: bind to loopback, give --tls-ca, \
+         --tls-cert and --tls-key, or pass --insecure"
     )]
-    Exposed(String),
+    Exposed {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The files for TLS.
+    #[error("--tls-ca, --tls-cert and --tls-key belong together: give all three, or none")]
+    Tls,
     /// Raft's timings don't fit each other.
     #[error(
         "raft_heartbeat_ms < raft_election_min_ms / 2 and raft_election_min_ms < raft_election_max_ms must hold, have {0}, {1}, {2}"
@@ -103,6 +122,15 @@ pub enum Invalid {
 }
 
 impl Config {
+    /// The files for TLS, if it is wanted.
+    ///
+    /// # Errors
+    /// Some are given and some are not.
+    pub fn tls_files(&self) -> Result<Option<Files>, Invalid> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        Files::all(ca.as_ref(), cert.as_ref(), key.as_ref()).map_err(|_| Invalid::Tls)
+    }
+
     /// Checks what can be checked without touching the disk or the network (names are resolved).
     ///
     /// # Errors
@@ -117,12 +145,13 @@ impl Config {
         if self.placement.is_empty() {
             return Err(Invalid::Missing("placement"));
         }
-        resolve("http", &self.http)?;
-        let reachable = resolve("rpc", &self.rpc)?
-            .iter()
-            .any(|address| !address.ip().is_loopback());
-        if reachable && !self.insecure {
-            return Err(Invalid::Exposed(self.rpc.clone()));
+        let secured = self.tls_files()?.is_some() || self.insecure;
+        for (field, value) in [("http", &self.http), ("rpc", &self.rpc)] {
+            let mut addresses = resolve(field, value)?.into_iter();
+            if addresses.any(|address| !address.ip().is_loopback()) && !secured {
+                let value = value.clone();
+                return Err(Invalid::Exposed { field, value });
+            }
         }
         let (beat, min, max) = (
             self.raft_heartbeat_ms,
@@ -210,7 +239,13 @@ mod tests {
             rpc: "0.0.0.0:7460".to_owned(),
             ..valid()
         };
-        assert_eq!(open.validate(), Err(Invalid::Exposed("0.0.0.0:7460".to_owned())));
+        assert_eq!(
+            open.validate(),
+            Err(Invalid::Exposed {
+                field: "rpc",
+                value: "0.0.0.0:7460".to_owned()
+            })
+        );
         assert_eq!(
             Config {
                 insecure: true,

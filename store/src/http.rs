@@ -3,10 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use holdfast_common::tls::listener::Listener;
+use holdfast_common::tls::{Kind, Remote, Tls};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,21 +56,47 @@ impl Window {
 ///
 /// # Errors
 /// The address can't be bound.
-pub(crate) async fn serve(address: &str, window: Window, ended: CancellationToken) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+pub(crate) async fn serve(
+    address: &str,
+    tls: Option<Tls>,
+    window: Window,
+    ended: CancellationToken,
+) -> std::io::Result<()> {
+    let listener = Listener::new(TcpListener::bind(address).await?, tls.clone());
     let routes = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/debug/ranges", get(ranges))
+        .route(
+            "/debug/ranges",
+            get(ranges).route_layer(middleware::from_fn_with_state(tls.is_some(), insiders)),
+        )
         .with_state(window);
     tokio::spawn(async move {
+        let routes = routes.into_make_service_with_connect_info::<Remote>();
         let serving = axum::serve(listener, routes).with_graceful_shutdown(ended.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(%error, "HTTP is served no more");
         }
     });
     Ok(())
+}
+
+/// With TLS, where ranges begin and end (which are keys) is told to processes and operators of the cluster alone.
+async fn insiders(
+    State(secured): State<bool>,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let inside = remote
+        .identity
+        .is_some_and(|identity| identity.kind != Kind::Client);
+    if !secured || inside {
+        return next.run(request).await;
+    }
+    let detail = json!({"detail": "show the certificate of a node or an admin: see `holdfast cert`"});
+    (StatusCode::FORBIDDEN, Json(detail)).into_response()
 }
 
 /// Why a store that was removed is told apart: its process is alive, and good for nothing.

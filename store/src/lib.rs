@@ -61,6 +61,7 @@ use std::time::Duration;
 
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
 use holdfast_common::placement_client::{self, PlacementClient};
+use holdfast_common::tls::{self, Tls};
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::Config;
@@ -92,6 +93,9 @@ pub enum Error {
     /// It does not start.
     #[error(transparent)]
     Start(#[from] store::Error),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// It failed while it ran.
     #[error("the store has failed: {0}")]
     Failed(String),
@@ -107,11 +111,12 @@ pub enum Error {
 pub async fn run(config: Config, render: Render, shutdown: CancellationToken) -> Result<(), Error> {
     config.validate()?;
     metrics::init();
+    let tls = Tls::of_process(config.tls_files()?, Role::Store, Some(&config.name))?;
     let mut dir = DataDir::claim(&config.data_dir, &config.name)?;
     let ended = CancellationToken::new();
     let _end_http = ended.clone().drop_guard();
     let window = Window::new(render, shutdown.clone());
-    let served = http::serve(&config.http, window.clone(), ended.clone()).await;
+    let served = http::serve(&config.http, tls.clone(), window.clone(), ended.clone()).await;
     served.map_err(|error| Error::Http {
         address: config.http.clone(),
         error,
@@ -120,7 +125,11 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     let cluster = ClusterIdCell::default();
     let node = dir.known().map_or(0, |(_, store)| store.0);
     let identity = PeerInfo::new(Role::Store, node, config.name.clone());
-    let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
+    let client_config = ClientConfig {
+        tls: tls.clone(),
+        ..ClientConfig::default()
+    };
+    let client = Client::new(client_config, cluster.clone(), identity);
     let placement = PlacementClient::new(config.placement.clone(), client.clone());
     let mut introduction = Some(link::introduction(&config, &dir));
     if let (None, Some(first)) = (dir.known(), &introduction) {
@@ -139,7 +148,7 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     let _ = cluster.set(cluster_id);
     tracing::info!(cluster = %cluster_id, store = %store_id, name = config.name, "this store is known");
 
-    let store = Store::start(&config, dir.path(), store_id, cluster, client.clone()).await?;
+    let store = Store::start(&config, dir.path(), store_id, cluster, (client.clone(), tls)).await?;
     window.open(store.host.clone());
     tracing::info!(rpc = %store.rpc, http = config.http, "the store runs");
     let after = Duration::from_millis(config.split_alone_after_ms);

@@ -10,9 +10,11 @@ use futures::{StreamExt, stream};
 use holdfast_common::clock;
 use holdfast_common::ids::StoreId;
 use holdfast_common::net::{Client, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
+use holdfast_common::proto::permitted;
 use holdfast_common::raft::journal;
 use holdfast_common::raft::log::{self, LogEngine};
 use holdfast_common::raft::network::{Inbound, Outbound, RaftTimings, SnapshotLimits, Staging};
+use holdfast_common::tls::Tls;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -105,7 +107,7 @@ impl Store {
         dir: &Path,
         store: StoreId,
         cluster: ClusterIdCell,
-        client: Client,
+        (client, tls): (Client, Option<Tls>),
     ) -> Result<Self, Error> {
         let timings = timings(config);
         let (log, engine, disk) = open(dir, config).await?;
@@ -141,6 +143,8 @@ impl Store {
         let identity = PeerInfo::new(Role::Store, store.0, config.name.clone());
         let server = ServerConfig {
             grace: config.shutdown_grace(),
+            tls,
+            permits: |caller, method| permitted(Role::Store, caller, method),
             ..ServerConfig::new(identity, cluster)
         };
         let server = Server::bind(&config.rpc, server, service)

@@ -5,7 +5,6 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 
 use super::cell;
-use crate::api::Api;
 use crate::args::AdminArgs;
 use crate::exit::{Failure, Outcome};
 use crate::output;
@@ -31,7 +30,7 @@ pub(crate) enum ConfigCommand {
 pub(crate) async fn run(command: ConfigCommand) -> Outcome {
     let (admin, settings) = match command {
         ConfigCommand::Show { admin } => {
-            let settings = Api::new(&admin.url)?.get("/v1/config").await?;
+            let settings = admin.api()?.get("/v1/config").await?;
             (admin, settings)
         }
         ConfigCommand::Set { settings, admin } => {
@@ -41,9 +40,7 @@ pub(crate) async fn run(command: ConfigCommand) -> Outcome {
                     .map(|setting| parse(setting))
                     .collect::<Outcome<Map<_, _>>>()?,
             );
-            let settings = Api::new(&admin.url)?
-                .change(Method::PATCH, "/v1/config", &patch)
-                .await?;
+            let settings = admin.api()?.change(Method::PATCH, "/v1/config", &patch).await?;
             (admin, settings)
         }
     };

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::{cell, key_cell};
-use crate::api::Api;
 use crate::args::AdminArgs;
 use crate::exit::Outcome;
 use crate::output;
@@ -23,7 +22,7 @@ const HEADER: [&str; 10] = [
 
 /// Prints the `top` ranges by load, the most loaded first.
 pub(super) async fn run(admin: &AdminArgs, top: usize) -> Outcome {
-    let mut ranges = Api::new(&admin.url)?.list("/v1/ranges").await?;
+    let mut ranges = admin.api()?.list("/v1/ranges").await?;
     ranges.sort_by(|a, b| load(b).total_cmp(&load(a)));
     ranges.truncate(top);
     output::print(admin.output, &ranges, &HEADER, |ranges| {

@@ -8,7 +8,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::cell;
-use crate::api::Api;
 use crate::args::{AdminArgs, ChangeArgs};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
@@ -19,9 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Asks what it would take for a store to leave, and whether it can; fails when it can't.
 pub(super) async fn ask(admin: &AdminArgs, id: u64, how: &str) -> Outcome {
     let path = format!("/v1/stores/{id}/{how}?dry_run=true");
-    let plan = Api::new(&admin.url)?
-        .change(Method::POST, &path, &json!({}))
-        .await?;
+    let plan = admin.api()?.change(Method::POST, &path, &json!({})).await?;
     match admin.output {
         Format::Json => output::json(&plan)?,
         Format::Table => tell(id, &plan)?,
@@ -63,15 +60,13 @@ fn tell(id: u64, plan: &Value) -> Outcome {
 /// Puts a store back into service.
 pub(super) async fn resume(admin: &AdminArgs, id: u64) -> Outcome {
     let path = format!("/v1/stores/{id}/resume");
-    let store = Api::new(&admin.url)?
-        .change(Method::POST, &path, &json!({}))
-        .await?;
+    let store = admin.api()?.change(Method::POST, &path, &json!({})).await?;
     report(admin.output, &store)
 }
 
 /// Has a store leave and, unless told not to, stays until nothing is left that should not be there.
 pub(super) async fn leave(args: &ChangeArgs, id: u64, how: &str) -> Outcome {
-    let api = Api::new(&args.admin.url)?;
+    let api = args.admin.api()?;
     let mut store = api
         .change(Method::POST, &format!("/v1/stores/{id}/{how}"), &json!({}))
         .await?;

@@ -11,6 +11,7 @@ pub(crate) mod range;
 mod recover;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod token;
 mod wait;
 
 use serde_json::Value;

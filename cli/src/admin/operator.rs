@@ -5,7 +5,6 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::cell;
-use crate::api::Api;
 use crate::args::AdminArgs;
 use crate::exit::Outcome;
 use crate::output;
@@ -37,14 +36,14 @@ pub(crate) enum OperatorCommand {
 pub(crate) async fn run(command: OperatorCommand) -> Outcome {
     match command {
         OperatorCommand::Ls { admin } => {
-            let operators = Api::new(&admin.url)?.list("/v1/operators").await?;
+            let operators = admin.api()?.list("/v1/operators").await?;
             print(&admin, &operators)
         }
         OperatorCommand::Show { id, admin } => {
-            output::json(&Api::new(&admin.url)?.get(&format!("/v1/operators/{id}")).await?)
+            output::json(&admin.api()?.get(&format!("/v1/operators/{id}")).await?)
         }
         OperatorCommand::Cancel { id, admin } => {
-            let api = Api::new(&admin.url)?;
+            let api = admin.api()?;
             api.send(api.request(Method::DELETE, &format!("/v1/operators/{id}")))
                 .await?;
             output::line(format!("operator {id} cancelled"))

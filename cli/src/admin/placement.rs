@@ -53,7 +53,7 @@ pub(crate) enum PlacementCommand {
 pub(crate) async fn run(command: PlacementCommand) -> Outcome {
     match command {
         PlacementCommand::Ls { admin } => {
-            let cluster = Api::new(&admin.url)?.get("/v1/cluster").await?;
+            let cluster = admin.api()?.get("/v1/cluster").await?;
             let members = cluster["members"].as_array().cloned().unwrap_or_default();
             output::print(
                 admin.output,
@@ -63,7 +63,7 @@ pub(crate) async fn run(command: PlacementCommand) -> Outcome {
             )
         }
         PlacementCommand::Remove { name, admin } => {
-            let removed = remove(&Api::new(&admin.url)?, &name).await?;
+            let removed = remove(&admin.api()?, &name).await?;
             match admin.output {
                 Format::Json => output::json(&removed),
                 Format::Table => output::line(format!("{name}: removed")),
@@ -83,7 +83,7 @@ async fn remove(api: &Api, name: &str) -> Outcome<Value> {
 
 /// Removes the member as it was, and follows its successor until that votes.
 async fn replace(name: &str, args: &ChangeArgs) -> Outcome {
-    let api = Api::new(&args.admin.url)?;
+    let api = args.admin.api()?;
     let cluster = api.get("/v1/cluster").await?;
     let before = member(&cluster, name)["id"].clone();
     if before.is_null() {

@@ -5,7 +5,6 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::cell;
-use crate::api::Api;
 use crate::args::AdminArgs;
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Format};
@@ -45,7 +44,9 @@ pub(crate) async fn run(args: PlanArgs) -> Outcome {
         "fail": args.fail,
         "bytes_per_second": args.bytes_per_second,
     });
-    let plan = Api::new(&args.admin.url)?
+    let plan = args
+        .admin
+        .api()?
         .change(Method::POST, "/v1/plan", &question)
         .await?;
     match args.admin.output {

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 
 use super::cell;
 use super::wait::change;
-use crate::api::Api;
 use crate::args::ChangeArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
@@ -61,7 +60,7 @@ pub(super) async fn split(args: &KeysArgs, change: &ChangeArgs) -> Outcome {
     }
     keys.sort_unstable();
     keys.dedup();
-    let api = Api::new(&change.admin.url)?;
+    let api = change.admin.api()?;
     let progress = bar(2 * keys.len() as u64, args.scatter)?;
     let (mut done, mut failed) = (0, Vec::new());
     for chunk in chunks(&keys) {
@@ -149,7 +148,7 @@ pub(super) async fn scatter(args: ScatterArgs) -> Outcome {
     if let Some(id) = args.id {
         return change(&args.change, &format!("/v1/ranges/{id}/scatter"), &json!({})).await;
     }
-    let api = Api::new(&args.change.admin.url)?;
+    let api = args.change.admin.api()?;
     let ranges = api.list("/v1/ranges").await?;
     let chosen: Vec<u64> = ranges
         .iter()

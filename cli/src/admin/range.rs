@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::heat;
 use super::wait::change;
 use super::{cell, key_cell};
-use crate::api::Api;
 use crate::args::{AdminArgs, ChangeArgs};
 use crate::exit::Outcome;
 use crate::output;
@@ -102,7 +101,7 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
         RangeCommand::Ls(args) => list(args).await,
         RangeCommand::Heat { top, admin } => heat::run(&admin, top).await,
         RangeCommand::Show { id, admin } => {
-            let range = Api::new(&admin.url)?.get(&format!("/v1/ranges/{id}")).await?;
+            let range = admin.api()?.get(&format!("/v1/ranges/{id}")).await?;
             print(&admin, &vec![range])
         }
         RangeCommand::Split(args) if args.many.are_given() => {
@@ -139,7 +138,7 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
 }
 
 async fn list(args: LsArgs) -> Outcome {
-    let api = Api::new(&args.admin.url)?;
+    let api = args.admin.api()?;
     let path = match &args.key {
         Some(key) => format!(
             "/v1/ranges?key={}",

@@ -5,7 +5,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{cell, key_cell};
-use crate::api::Api;
 use crate::args::ChangeArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
@@ -37,7 +36,7 @@ pub(super) async fn run(args: RecoverArgs) -> Outcome {
         (false, false) => "?wait=true",
         (false, true) => "",
     };
-    let api = Api::new(&args.change.admin.url)?;
+    let api = args.change.admin.api()?;
     let body = json!({"lost_stores": args.lost_stores, "create_empty": args.create_empty});
     let answer = api.change(Method::POST, &format!("{path}{query}"), &body).await?;
     match args.change.admin.output {

@@ -3,14 +3,13 @@
 use serde_json::Value;
 
 use super::cell;
-use crate::api::Api;
 use crate::args::AdminArgs;
 use crate::exit::Outcome;
 use crate::output::{self, Format};
 
 /// Says in a few lines how the cluster is.
 pub(crate) async fn run(args: AdminArgs) -> Outcome {
-    let api = Api::new(&args.url)?;
+    let api = args.api()?;
     let cluster = api.get("/v1/cluster").await?;
     if args.output == Format::Json {
         return output::json(&cluster);

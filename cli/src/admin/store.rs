@@ -4,7 +4,6 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::{cell, labels_cell, leave};
-use crate::api::Api;
 use crate::args::{AdminArgs, ChangeArgs};
 use crate::exit::Outcome;
 use crate::output;
@@ -56,11 +55,11 @@ pub(crate) enum StoreCommand {
 pub(crate) async fn run(command: StoreCommand) -> Outcome {
     match command {
         StoreCommand::Ls { admin } => {
-            let stores = Api::new(&admin.url)?.list("/v1/stores").await?;
+            let stores = admin.api()?.list("/v1/stores").await?;
             print(&admin, &stores)
         }
         StoreCommand::Show { id, admin } => {
-            let store = Api::new(&admin.url)?.get(&format!("/v1/stores/{id}")).await?;
+            let store = admin.api()?.get(&format!("/v1/stores/{id}")).await?;
             print(&admin, &vec![store])
         }
         StoreCommand::Drain { id, dry_run, change } => send_away(id, dry_run, &change, "drain").await,

@@ -7,14 +7,13 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::cell;
-use crate::api::Api;
 use crate::args::ChangeArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
 /// Sends a change and, unless told not to, stays until its operator has ended; fails when the operator did.
 pub(super) async fn change(args: &ChangeArgs, path: &str, body: &Value) -> Outcome {
-    let api = Api::new(&args.admin.url)?;
+    let api = args.admin.api()?;
     let progress = ProgressBar::new_spinner()
         .with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").map_err(anyhow::Error::from)?);
     progress.enable_steady_tick(Duration::from_millis(100));

@@ -38,7 +38,7 @@ pub(crate) struct DeleteArgs {
 
 /// Deletes the key, or the keys; one that is absent is deleted already.
 pub(crate) async fn run(args: DeleteArgs) -> Outcome {
-    let api = Api::new(&args.data.url)?;
+    let api = args.data.api()?;
     let Some(key) = &args.key else {
         return many(&api, args).await;
     };

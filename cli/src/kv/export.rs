@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use super::import::{format_of, is_gzip};
 use super::pages::{Pages, Selection};
 use super::rows::{self, FileFormat, Row};
-use crate::api::Api;
+use crate::api::{Api, Login};
 use crate::exit::Outcome;
 
 #[derive(Debug, Args)]
@@ -31,11 +31,13 @@ pub(crate) struct ExportArgs {
         default_value = "http://127.0.0.1:7400"
     )]
     url: String,
+    #[command(flatten)]
+    login: Login,
 }
 
 /// Writes every row that is selected, in order. The file appears under its name only once it is whole.
 pub(crate) async fn run(args: ExportArgs) -> Outcome {
-    let api = Api::new(&args.url)?;
+    let api = Api::new(&args.url, &args.login)?;
     let format = args.format.unwrap_or_else(|| format_of(&args.file));
     let progress = indicatif::ProgressBar::new_spinner().with_style(super::import::spinner_style()?);
     let mut pages = Pages::new(&api, &args.selection, false, u64::MAX);

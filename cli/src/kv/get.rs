@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::rows::Row;
 use super::{argument, key_path};
-use crate::api::Api;
 use crate::args::DataArgs;
 use crate::exit::Outcome;
 use crate::output::{self, Format};
@@ -27,7 +26,7 @@ pub(crate) struct GetArgs {
 
 /// Prints the value as it is; with a line end on a terminal.
 pub(crate) async fn run(args: GetArgs) -> Outcome {
-    let api = Api::new(&args.data.url)?;
+    let api = args.data.api()?;
     let key = argument(&args.key);
     let consistency = if args.stale { "?consistency=stale" } else { "" };
     let response = api

@@ -13,7 +13,7 @@ use reqwest::Method;
 
 use super::key_path;
 use super::rows::{self, FileFormat};
-use crate::api::Api;
+use crate::api::{Api, Login};
 use crate::exit::{Exit, Failure, Outcome};
 
 /// Times a row is sent again while the cluster can't take it.
@@ -37,11 +37,13 @@ pub(crate) struct ImportArgs {
         default_value = "http://127.0.0.1:7400"
     )]
     url: String,
+    #[command(flatten)]
+    login: Login,
 }
 
 /// Writes every row; stops at the first that can't be written. Importing the same file again is harmless.
 pub(crate) async fn run(args: ImportArgs) -> Outcome {
-    let api = Api::new(&args.url)?;
+    let api = Api::new(&args.url, &args.login)?;
     let format = args.format.unwrap_or_else(|| format_of(&args.file));
     let (mut source, progress) = open(&args.file)?;
     let mut in_flight = FuturesUnordered::new();

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::get::revision;
 use super::{argument, key_path};
-use crate::api::Api;
 use crate::args::DataArgs;
 use crate::exit::Outcome;
 use crate::output::{self, Format};
@@ -35,7 +34,7 @@ pub(crate) struct PutArgs {
 
 /// Writes the value and says which revision it got.
 pub(crate) async fn run(args: PutArgs) -> Outcome {
-    let api = Api::new(&args.data.url)?;
+    let api = args.data.api()?;
     let value = match argument(&args.value) {
         b"-" => {
             let mut value = Vec::new();

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::pages::{Pages, Selection};
 use super::rows::Row;
-use crate::api::Api;
 use crate::args::DataArgs;
 use crate::exit::Outcome;
 use crate::output::{self, Format};
@@ -26,7 +25,7 @@ pub(crate) struct ScanArgs {
 
 /// Prints rows as they arrive: `key TAB value`, or the API's JSON, one a line.
 pub(crate) async fn run(args: ScanArgs) -> Outcome {
-    let api = Api::new(&args.data.url)?;
+    let api = args.data.api()?;
     let mut pages = Pages::new(&api, &args.selection, args.keys_only, args.limit);
     while let Some(row) = pages.next().await? {
         match args.data.output {

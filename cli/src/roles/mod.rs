@@ -33,6 +33,18 @@ pub(crate) struct ProcessArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) insecure: bool,
+    /// Certificates of the authorities that are trusted, PEM; TLS is on with this, --tls-cert and --tls-key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// This process's certificate, PEM; looked at again while it runs
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Be killed when the process that started this one ends
     #[arg(long, hide = true)]
     #[serde(skip)]

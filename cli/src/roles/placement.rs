@@ -54,6 +54,11 @@ struct Flags {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     bootstrap: bool,
+    /// Refuse requests without a credential, even before the first token was made; so it is anyway where others can reach
+    /// the address
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    auth: bool,
 }
 
 /// Runs a placement member.

@@ -36,10 +36,12 @@ where
     )?;
     let format = settings::take::<LogFormat>(&mut settings, "log_format")?.unwrap_or_default();
     let threads = settings::take::<usize>(&mut settings, "threads")?.unwrap_or_else(default_threads);
+    let insecure = settings.get("insecure").and_then(toml::Value::as_bool) == Some(true);
     let config = settings::parse(settings)?;
     telemetry::init_logs(format).map_err(anyhow::Error::from)?;
     raise_descriptor_limit();
     let metrics = Metrics::install(role).map_err(anyhow::Error::from)?;
+    telemetry::tell_insecure(insecure);
     runtime(threads)?.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(metrics.clone().upkeep());

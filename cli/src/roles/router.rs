@@ -28,6 +28,11 @@ struct Flags {
     #[arg(long, value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     advertise: Option<String>,
+    /// Refuse requests without a credential, even before the first token was made; so it is anyway where others can reach
+    /// the address
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    auth: bool,
 }
 
 /// Runs a router.

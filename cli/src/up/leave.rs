@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::cluster_file::{Entry, State};
 use super::control::{Action, Refusal, Request, ask};
 use super::plan::Role;
+use super::ready::credentials;
 
 /// Longest time that a store is given to hand over what it has.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3_600);
@@ -49,7 +50,8 @@ enum Said {
 
 /// Returns once the store has left the cluster.
 async fn decommission(launcher: &mpsc::Sender<Request>, id: u64) -> Result<(), Refusal> {
-    let client = Client::builder().no_proxy().build();
+    let credentials = credentials().map_err(|error| Refusal::Failed(error.to_string()))?;
+    let client = Client::builder().default_headers(credentials).no_proxy().build();
     let client = client.map_err(|error| Refusal::Failed(error.to_string()))?;
     loop {
         for member in ask(launcher, Action::List).await? {

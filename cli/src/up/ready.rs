@@ -3,12 +3,25 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use holdfast_common::clock;
 
 /// How often a member that is starting is asked.
 const ASK_EVERY: Duration = Duration::from_millis(40);
+
+/// What the launcher proves itself with once the cluster demands credentials: an admin's token, from the environment as for
+/// every command.
+pub(super) fn credentials() -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Ok(token) = std::env::var("HOLDFAST_TOKEN") {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}
 
 /// Asks members how they are.
 #[derive(Clone)]
@@ -21,6 +34,7 @@ impl Probe {
     pub(super) fn new() -> anyhow::Result<Self> {
         Ok(Self {
             client: Client::builder()
+                .default_headers(credentials()?)
                 .timeout(Duration::from_secs(1))
                 .no_proxy()
                 .build()?,
@@ -39,11 +53,12 @@ impl Probe {
         .await;
     }
 
-    /// Returns once a linearizable read through the router at `http` succeeds: then a write would, too.
+    /// Returns once a linearizable read through the router at `http` succeeds: then a write would, too. A router that asks for a
+    /// credential has heard the rules of the placement driver, and more can't be told without one.
     pub(super) async fn serving(&self, http: &str) {
         self.until(|| async {
             let answer = self.client.get(format!("{http}/v1/kv/holdfast-up")).send().await;
-            answer.is_ok_and(|answer| matches!(answer.status().as_u16(), 200 | 404))
+            answer.is_ok_and(|answer| matches!(answer.status().as_u16(), 200 | 401 | 403 | 404))
         })
         .await;
     }

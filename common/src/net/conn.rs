@@ -4,14 +4,11 @@
 //! in order, and tells it when a socket read is used up. The other writes what anyone appended to [`Outbound`]. Either
 //! closing the [`Outbound`] or the end of the reading task ends both.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::error::CloseReason;
 use super::frame::{Decoder, Frame, FrameHeader, FrameKind, MAX_BODY_BYTES};
@@ -42,12 +39,6 @@ impl Default for KeepAlive {
             misses: 4,
         }
     }
-}
-
-/// Splits a socket for reading and writing, without delay of small packets.
-pub(super) fn split(socket: TcpStream) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    socket.set_nodelay(true)?;
-    Ok(socket.into_split())
 }
 
 /// One side's handling of the frames of a connection, on the task that reads them.

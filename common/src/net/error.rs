@@ -126,6 +126,8 @@ pub enum ErrorCode {
     BadHello = 10,
     /// Refusal: the deadline had passed before the service began.
     Expired = 11,
+    /// Refusal: the peer's certificate does not name who it says that it is, or its role may not make this request.
+    Forbidden = 12,
 }
 
 impl ErrorCode {
@@ -146,6 +148,7 @@ impl ErrorCode {
             9 => Self::UnknownCluster,
             10 => Self::BadHello,
             11 => Self::Expired,
+            12 => Self::Forbidden,
             _ => Self::Internal,
         }
     }
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn error_bodies_come_back() {
-        for number in 1..=11 {
+        for number in 1..=12 {
             let code = ErrorCode::from_wire(number);
             assert_eq!(code as u16, number);
             assert_eq!(ErrorCode::decode(&code.encode("why")), (code, "why".into()));

@@ -204,7 +204,8 @@ impl Outbound {
             advance(batch, written);
             self.wrote(written);
         }
-        Ok(())
+        // What TLS keeps until it has a record; of plain sockets nothing is kept.
+        socket.flush().await
     }
 
     fn wrote(&self, bytes: usize) {

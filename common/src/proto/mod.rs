@@ -5,6 +5,7 @@
 //! says so ([`DecodeError::Version`]) rather than guess. The transport below ([`crate::net`]) adds ids, deadlines and the
 //! cluster id.
 
+pub mod access;
 pub mod kv;
 pub mod merge;
 pub mod placement;
@@ -14,6 +15,8 @@ pub mod recovery;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::net::Role;
 
 /// The version that this build writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -58,6 +61,9 @@ pub mod method {
     pub const PLACEMENT_JOIN: u16 = 0x0305;
     /// [`super::placement::Probe`] → [`super::placement::MemberStatus`], between placement members.
     pub const PLACEMENT_PROBE: u16 = 0x0306;
+    /// [`super::access::WatchAccess`] → a stream of [`super::access::Rules`]: all of them at first and after each change, and a
+    /// sign of life in between.
+    pub const PLACEMENT_WATCH_ACCESS: u16 = 0x0307;
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;
@@ -66,6 +72,35 @@ pub mod method {
     pub const STORE_ABSORB: u16 = 0x0402;
     /// [`super::recovery::Survey`] → [`super::recovery::Surveyed`], from the driver to a store.
     pub const STORE_SURVEY: u16 = 0x0403;
+}
+
+/// Which methods a process with a certificate may call at a placement member or a store: the one table of who may say what.
+/// What is not in it is refused.
+///
+/// | caller | at a placement member | at a store |
+/// |---|---|---|
+/// | placement member | the group's Raft messages, joining, the map | steps, surveys |
+/// | store | registration, heartbeats, ids, the map | its groups' Raft messages, absorbing, reads and writes |
+/// | router | the map, tokens | reads and writes |
+/// | tool of an operator | nothing | nothing |
+pub fn permitted(callee: Role, caller: Role, method: u16) -> bool {
+    use method::{PLACEMENT_JOIN, PLACEMENT_PROBE, PLACEMENT_WATCH_MAP};
+    match (callee, caller, method >> 8) {
+        (_, Role::Admin, _) => false,
+        (Role::Placement, Role::Placement, 0x02) => true,
+        (Role::Placement, Role::Placement, 0x03) => {
+            matches!(method, PLACEMENT_JOIN | PLACEMENT_PROBE | PLACEMENT_WATCH_MAP)
+        }
+        (Role::Placement, Role::Store, 0x03) => !matches!(method, PLACEMENT_JOIN | PLACEMENT_PROBE),
+        (Role::Placement, Role::Router, 0x03) => {
+            matches!(method, PLACEMENT_WATCH_MAP | method::PLACEMENT_WATCH_ACCESS)
+        }
+        (Role::Store, Role::Store, 0x01 | 0x02) => true,
+        (Role::Store, Role::Store, 0x04) => method == method::STORE_ABSORB,
+        (Role::Store, Role::Placement, 0x04) => method != method::STORE_ABSORB,
+        (Role::Store, Role::Router, 0x01) => true,
+        _ => false,
+    }
 }
 
 /// Why a message could not be read.

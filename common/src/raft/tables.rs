@@ -132,6 +132,10 @@ fn between(before: &Tables, after: &Tables) -> Work {
     }
     let gone = before.iter().filter(|(id, _)| !after.contains_key(id));
     work.merge_read = gone.map(|(_, (_, bytes))| bytes).sum();
+    if work.merge_read == 0 {
+        // Nothing went into them: they were flushed, and have been moved down as they are since.
+        work.flushed += std::mem::take(&mut work.merge_written);
+    }
     work
 }
 

@@ -155,7 +155,53 @@ pub const EVERY_PROCESS: &[Metric] = &[
         ],
         "The build that runs: always 1.",
     ),
+    Metric::gauge(
+        "holdfast_insecure",
+        &[],
+        "Whether the process was started with `--insecure`, so that what it is sent and sends may be read and forged: 1 or 0.",
+    ),
+    Metric::counter(
+        "holdfast_access_decisions_total",
+        &[Label::one_of("decision", &DECISIONS)],
+        "Requests that were refused for who sent them, and why; and changes that placement members allowed.",
+    ),
+    Metric::counter(
+        "holdfast_tls_reloads_total",
+        &[Label::one_of("result", &RELOADS)],
+        "New certificate files that were taken into use, or could not be.",
+    ),
+    Metric::gauge(
+        "holdfast_tls_certificate_not_after_seconds",
+        &[],
+        "When the process's certificate ends, seconds since the Unix epoch; 0 without one.",
+    ),
 ];
+
+/// How access is decided.
+const DECISIONS: [&str; 7] = [
+    "allowed",
+    "missing",
+    "malformed",
+    "unknown",
+    "expired",
+    "no_grant",
+    "forbidden",
+];
+
+/// What becomes of new certificate files.
+const RELOADS: [&str; 2] = ["ok", "failed"];
+
+/// Makes the series of access and encryption exist before anything happens.
+pub(super) fn begin_at_zero() {
+    for decision in DECISIONS {
+        metrics::counter!("holdfast_access_decisions_total", "decision" => decision).absolute(0);
+    }
+    for result in RELOADS {
+        metrics::counter!("holdfast_tls_reloads_total", "result" => result).absolute(0);
+    }
+    metrics::gauge!("holdfast_insecure").set(0.0);
+    metrics::gauge!("holdfast_tls_certificate_not_after_seconds").set(0.0);
+}
 
 /// What the operating system tells of a process, in the words of the Prometheus client libraries.
 pub const OF_THE_PROCESS: &[Metric] = &[

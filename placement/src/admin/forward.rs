@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::StreamExt;
 use holdfast_common::proto::placement::Error;
+use holdfast_common::tls::Tls;
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_BODY_BYTES;
@@ -22,7 +23,7 @@ pub(super) async fn to_leader(
     member: &Member,
     request: Request,
     error: &Error,
-    shutdown: &CancellationToken,
+    (tls, shutdown): (Option<&Tls>, &CancellationToken),
 ) -> Result<Response, Problem> {
     if request.headers().contains_key(FORWARDED) {
         return Err(Problem::unavailable(
@@ -46,7 +47,7 @@ pub(super) async fn to_leader(
     head.headers.insert(FORWARDED, HeaderValue::from_static("1"));
     // The body's, which is whole.
     head.headers.remove(header::CONTENT_LENGTH);
-    let hop = Hop::connect(&address).await.map_err(broken)?;
+    let hop = Hop::connect(&address, tls).await.map_err(broken)?;
     let answer = hop.send(Request::from_parts(head, Body::from(body))).await;
     Ok(until(answer.map_err(broken)?, shutdown.clone()))
 }

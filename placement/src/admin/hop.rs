@@ -7,6 +7,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_common::clock;
+use holdfast_common::tls::Tls;
+use holdfast_common::tls::socket::Socket;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -54,17 +56,21 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    /// Connects to `address`, host and port.
+    /// Connects to `address`, host and port; with TLS, to a process of the cluster alone.
     ///
     /// # Errors
     /// [`Broken::Unreachable`].
-    pub(super) async fn connect(address: &str) -> Result<Self, Broken> {
+    pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Self, Broken> {
         let unreachable = |error: &dyn std::fmt::Display| Broken::Unreachable {
             address: address.to_owned(),
             why: error.to_string(),
         };
         let connecting = clock::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
         let stream = connecting
+            .map_err(|error| unreachable(&error))?
+            .map_err(|error| unreachable(&error))?;
+        let secured = clock::timeout(CONNECT_WITHIN, Socket::connect(stream, tls)).await;
+        let (stream, _) = secured
             .map_err(|error| unreachable(&error))?
             .map_err(|error| unreachable(&error))?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
@@ -110,8 +116,8 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// The body at `path` of the process at `address`, if it answers with success and at most `most` bytes.
-pub(crate) async fn fetch_text(address: &str, path: &str, most: usize) -> Option<String> {
-    let hop = Hop::connect(address).await.ok()?;
+pub(crate) async fn fetch_text(address: &str, tls: Option<&Tls>, path: &str, most: usize) -> Option<String> {
+    let hop = Hop::connect(address, tls).await.ok()?;
     let request = Request::builder().uri(path).body(Body::empty()).ok()?;
     let answer = hop
         .send(request)

@@ -4,6 +4,7 @@ mod cluster;
 mod console;
 mod decisions;
 mod forward;
+mod guard;
 mod health;
 mod heatmap;
 mod hop;
@@ -21,6 +22,7 @@ mod recover;
 mod retire;
 mod settings;
 mod stores;
+mod tokens;
 mod upstream;
 
 use std::io;
@@ -33,10 +35,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use holdfast_common::clock;
+use holdfast_common::tls::listener::Listener;
+use holdfast_common::tls::{Remote, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::guard::Guard;
 use self::hop::Verbatim;
 pub(crate) use self::hop::fetch_text;
 use self::problem::Problem;
@@ -59,6 +64,7 @@ pub struct Admin {
     member: Arc<OnceLock<Arc<Member>>>,
     upstreams: Arc<Upstreams>,
     render: Render,
+    guard: Arc<Guard>,
     shutdown: CancellationToken,
 }
 
@@ -68,12 +74,14 @@ impl Admin {
         member: Arc<OnceLock<Arc<Member>>>,
         upstreams: Arc<Upstreams>,
         render: Render,
+        demands_credentials: bool,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             member,
             upstreams,
             render,
+            guard: Arc::new(Guard::new(demands_credentials)),
             shutdown,
         }
     }
@@ -90,9 +98,14 @@ struct Leading {
 ///
 /// # Errors
 /// The address can't be bound.
-pub async fn serve(address: &str, admin: Admin, ended: CancellationToken) -> io::Result<JoinHandle<()>> {
-    let listener = TcpListener::bind(address).await?;
-    let routes = routes(admin);
+pub async fn serve(
+    address: &str,
+    tls: Option<Tls>,
+    admin: Admin,
+    ended: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    let listener = Listener::new(TcpListener::bind(address).await?, tls);
+    let routes = routes(admin).into_make_service_with_connect_info::<Remote>();
     Ok(tokio::spawn(async move {
         let serving = axum::serve(listener, routes).with_graceful_shutdown(ended.cancelled_owned());
         if let Err(error) = serving.await {
@@ -131,6 +144,9 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/live", get(live::follow))
         .route("/v1/config", get(settings::show).patch(settings::patch))
         .route("/v1/heatmap", get(heatmap::show))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", axum::routing::delete(tokens::revoke))
+        .route("/v1/auth", get(tokens::show).put(tokens::demand))
         .route_layer(middleware::from_fn_with_state(admin.clone(), led_here));
     let own = Router::new()
         .route("/health", get(health::health))
@@ -143,6 +159,7 @@ fn routes(admin: Admin) -> Router {
         .fallback(console::serve)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::check))
         .layer(middleware::from_fn(upstream::own_pages))
         .layer(middleware::from_fn(identified))
         .with_state(admin)
@@ -159,9 +176,14 @@ async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) 
             request.extensions_mut().insert(admin);
             next.run(request).await
         }
-        Err(error) => forward::to_leader(&member, request, &error, &admin.shutdown)
-            .await
-            .unwrap_or_else(IntoResponse::into_response),
+        Err(error) => forward::to_leader(
+            &member,
+            request,
+            &error,
+            (admin.upstreams.tls.as_ref(), &admin.shutdown),
+        )
+        .await
+        .unwrap_or_else(IntoResponse::into_response),
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use holdfast_common::access::Denied;
 use holdfast_common::proto::placement::Error;
 use serde_json::json;
 
@@ -31,6 +32,7 @@ enum Code {
     Unavailable,
     OutcomeUnknown,
     Forbidden,
+    Unauthenticated,
 }
 
 /// What the problems of a status are called.
@@ -43,7 +45,7 @@ pub(super) fn titles(status: u16) -> String {
 }
 
 impl Code {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::InvalidArgument,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -54,6 +56,7 @@ impl Code {
         Self::Unavailable,
         Self::OutcomeUnknown,
         Self::Forbidden,
+        Self::Unauthenticated,
     ];
 
     /// Name, status, title, and whether the same request may succeed later.
@@ -112,6 +115,12 @@ impl Code {
                 StatusCode::GATEWAY_TIMEOUT,
                 "The request may or may not take effect",
                 true,
+            ),
+            Self::Unauthenticated => (
+                "unauthenticated",
+                StatusCode::UNAUTHORIZED,
+                "Who makes the request is not known",
+                false,
             ),
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This is not allowed", false),
         }
@@ -172,6 +181,19 @@ impl Problem {
         }
     }
 
+    /// A request that is not let in.
+    pub(super) fn denied(denied: Denied) -> Self {
+        let code = if denied.is_unauthenticated() {
+            Code::Unauthenticated
+        } else {
+            Code::Forbidden
+        };
+        Self {
+            code,
+            detail: denied.to_string(),
+        }
+    }
+
     /// The path is right, the method is not.
     pub(super) fn method_not_allowed() -> Self {
         Self {
@@ -218,6 +240,9 @@ impl Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if self.code == Code::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -8,6 +8,8 @@ use axum::extract::{Request, State};
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 
+use holdfast_common::tls::Tls;
+
 use super::Admin;
 use super::hop::{Broken, Hop};
 use super::problem::Problem;
@@ -19,16 +21,19 @@ pub struct Upstreams {
     pub routers: Vec<String>,
     /// The launcher's control API, where a launcher runs the cluster.
     pub control: Option<String>,
+    /// How this member proves to routers and to the leading member who it is.
+    pub tls: Option<Tls>,
     turn: AtomicUsize,
 }
 
 impl Upstreams {
     /// Routers and launcher at these addresses, host and port each.
-    pub fn new(routers: Vec<String>, control: Option<String>) -> Arc<Self> {
+    pub fn new(routers: Vec<String>, control: Option<String>, tls: Option<Tls>) -> Arc<Self> {
         let turn = AtomicUsize::new(0);
         Arc::new(Self {
             routers,
             control,
+            tls,
             turn,
         })
     }
@@ -39,7 +44,7 @@ impl Upstreams {
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut last = None;
         for i in 0..count {
-            match Hop::connect(&self.routers[(first.wrapping_add(i)) % count]).await {
+            match Hop::connect(&self.routers[(first.wrapping_add(i)) % count], self.tls.as_ref()).await {
                 Ok(hop) => return Ok(hop),
                 Err(error) => last = Some(error),
             }
@@ -65,7 +70,8 @@ pub(super) async fn control(State(admin): State<Admin>, request: Request) -> Res
     let address = admin.upstreams.control.as_deref().ok_or_else(|| {
         Problem::not_found("no launcher runs this cluster: its processes are started and stopped elsewhere")
     })?;
-    let hop = Hop::connect(address).await.map_err(broken)?;
+    // It listens on loopback, without TLS.
+    let hop = Hop::connect(address, None).await.map_err(broken)?;
     hop.send(request).await.map_err(broken)
 }
 

@@ -1,5 +1,6 @@
 //! Whole placement drivers in one process, over TCP, with stores made of thin air.
 
+mod access;
 mod fake_store;
 mod live;
 mod members;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::tls::Tls;
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{self, Counted, Source};
@@ -33,7 +34,12 @@ const MAX_BYTES: usize = 1 << 20;
 type Look = (Instant, BTreeMap<Source, Counted>);
 
 /// Samples the metrics of `routers` and of all stores while `member` leads, until `shutdown`.
-pub(crate) async fn run(member: Arc<Member>, routers: Vec<String>, shutdown: CancellationToken) {
+pub(crate) async fn run(
+    member: Arc<Member>,
+    routers: Vec<String>,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) {
     let (mut ticks, mut turn) = (clock::every(LOOK_EVERY), 0_u32);
     let mut before: Option<Look> = None;
     loop {
@@ -51,7 +57,7 @@ pub(crate) async fn run(member: Arc<Member>, routers: Vec<String>, shutdown: Can
             continue;
         }
         let asked = tokio::select! {
-            asked = ask(targets(&member, &lead, &routers)) => asked,
+            asked = ask(targets(&member, &lead, &routers), tls.as_ref()) => asked,
             () = shutdown.cancelled() => return,
         };
         let now = (clock::now(), asked);
@@ -79,9 +85,9 @@ fn targets(member: &Member, lead: &Lead, routers: &[String]) -> Vec<(Source, Str
 }
 
 /// What they answer; those that don't are left out.
-async fn ask(targets: Vec<(Source, String)>) -> BTreeMap<Source, Counted> {
+async fn ask(targets: Vec<(Source, String)>, tls: Option<&Tls>) -> BTreeMap<Source, Counted> {
     let one = |(source, address): (Source, String)| async move {
-        let text = clock::timeout(ANSWER_WITHIN, fetch_text(&address, "/metrics", MAX_BYTES)).await;
+        let text = clock::timeout(ANSWER_WITHIN, fetch_text(&address, tls, "/metrics", MAX_BYTES)).await;
         Some((source, Counted::read(&text.ok()??)))
     };
     let answers = stream::iter(targets).map(one).buffer_unordered(AT_A_TIME);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use holdfast_common::access::Action;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::key::Key;
 use holdfast_common::limits::MAX_BATCH_OPS;
@@ -70,7 +71,8 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
         outcomes: (0..checked.len()).map(|_| None).collect(),
         room: exchange.front.budget.reserve(0).ok_or_else(Problem::no_room)?,
     };
-    run.all(checked).await;
+    let permitted = run.permitted(exchange, checked);
+    run.all(permitted).await;
     let Run {
         outcomes, mut room, ..
     } = run;
@@ -105,7 +107,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn all(&mut self, operations: Vec<Checked>) {
+    /// The operations that the request may make, each with its place; the others have their outcome now.
+    fn permitted(&mut self, exchange: &Exchange<'_>, operations: Vec<Checked>) -> Vec<(usize, Checked)> {
+        let mut permitted = Vec::with_capacity(operations.len());
+        for (index, operation) in operations.into_iter().enumerate() {
+            let action = match &operation {
+                Checked::Get(_) => Action::Read,
+                Checked::Put { .. } | Checked::Delete { .. } => Action::Write,
+            };
+            match exchange.permit_key(action, operation.key().as_bytes()) {
+                Ok(()) => permitted.push((index, operation)),
+                Err(problem) => self.outcomes[index] = Some(Outcome::Failed(problem)),
+            }
+        }
+        permitted
+    }
+
+    async fn all(&mut self, operations: Vec<(usize, Checked)>) {
         let mut waiting = by_key(operations).into_iter();
         let mut under_way = FuturesUnordered::new();
         let (sender, once, deadline) = (self.sender, self.once.clone(), self.deadline);
@@ -158,10 +176,10 @@ impl Run<'_> {
 /// The operations of one key, each with its place in the batch.
 type Line = std::vec::IntoIter<(usize, Checked)>;
 
-fn by_key(operations: Vec<Checked>) -> Vec<Line> {
+fn by_key(operations: Vec<(usize, Checked)>) -> Vec<Line> {
     let mut at: HashMap<Key, usize> = HashMap::with_capacity(operations.len());
     let mut lines: Vec<Vec<(usize, Checked)>> = Vec::with_capacity(operations.len());
-    for (index, operation) in operations.into_iter().enumerate() {
+    for (index, operation) in operations {
         let line = *at.entry(operation.key().clone()).or_insert_with(|| {
             lines.push(Vec::with_capacity(1));
             lines.len() - 1
@@ -242,7 +260,8 @@ mod tests {
     fn operations_of_one_key_stand_in_one_line() {
         let get =
             |name: &'static str| Checked::Get(Key::new(Bytes::from_static(name.as_bytes())).expect("a key"));
-        let lines = by_key(vec![get("a"), get("b"), get("a"), get("c"), get("b")]);
+        let operations = ["a", "b", "a", "c", "b"].map(get);
+        let lines = by_key(operations.into_iter().enumerate().collect());
         let places: Vec<Vec<usize>> = lines
             .into_iter()
             .map(|line| line.map(|(index, _)| index).collect())

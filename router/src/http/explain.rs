@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use holdfast_common::access::Action;
 use holdfast_common::proto::kv::{ExplainedGet, ExplainedWrite, ReadPath};
 use holdfast_common::range::Role;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -33,6 +34,7 @@ pub(super) async fn answer(exchange: &Exchange<'_>, key_at: usize) -> Result<Res
         return Err(Problem::method_not_allowed(ALLOW));
     }
     let key = key_of(&head.uri.path()[key_at..])?;
+    exchange.permit_key(Action::Read, key.as_bytes())?;
     let query = Query::parse(head.uri.query(), &["consistency", "timeout_ms"])?;
     let (freshness, timeout) = (query.freshness()?, query.timeout()?);
     let sender = &exchange.front.sender;

@@ -4,6 +4,7 @@
 //! One timer a connection, re-armed only when it fires: a request costs two looks at the clock and no timer work.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::tls::Identity;
+use holdfast_common::tls::socket::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long a client is waited for.
@@ -33,9 +35,19 @@ const PREFACE_START: &[u8; 4] = b"PRI ";
 /// Most bytes of a refused request that are thrown away before the connection is cut.
 const LINGER_BYTES: usize = 64 << 20;
 
-/// What the watch needs to know of the requests on its connection.
-#[derive(Debug, Default)]
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Where.
+    pub addr: SocketAddr,
+    /// Who, if a certificate was shown.
+    pub identity: Option<Identity>,
+}
+
+/// What the watch needs to know of the requests on its connection, and they of it.
+#[derive(Debug)]
 pub(crate) struct Activity {
+    caller: Caller,
     /// Requests whose headers have come.
     begun: AtomicU64,
     /// Requests that were answered.
@@ -45,6 +57,21 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
+    /// A connection without requests yet.
+    pub(crate) fn of(caller: Caller) -> Self {
+        Self {
+            caller,
+            begun: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            cut_short: AtomicBool::new(false),
+        }
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The headers of a request have come.
     pub(crate) fn begin(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +88,7 @@ impl Activity {
 
 /// See the module.
 pub(crate) struct Guarded {
-    socket: TcpStream,
+    socket: Socket,
     activity: Arc<Activity>,
     patience: Patience,
     alarm: Pin<Box<Sleep>>,
@@ -82,7 +109,7 @@ struct Lingering {
 
 impl Guarded {
     /// Watches a fresh socket.
-    pub(crate) fn new(socket: TcpStream, activity: Arc<Activity>, patience: Patience) -> Self {
+    pub(crate) fn new(socket: Socket, activity: Arc<Activity>, patience: Patience) -> Self {
         let now = clock::now();
         Self {
             socket,
@@ -249,7 +276,13 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        match Pin::new(&mut self.socket).poll_flush(context) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => match self.watch(context) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -32,6 +32,12 @@ pub(super) fn ready(exchange: &Exchange<'_>) -> Result<Response<Body>, Problem> 
             "the router has no map yet: is the placement driver running?",
         ));
     }
+    if !exchange.front.gate.is_ready() {
+        return Err(Problem::new(
+            Code::Unavailable,
+            "the placement driver has not told yet who may do what",
+        ));
+    }
     Ok(typed(
         Bytes::from_static(b"{\"status\":\"ready\"}"),
         "application/json",

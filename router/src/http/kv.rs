@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast_common::access::Action;
 use holdfast_common::clock;
 use holdfast_common::key::{self, Key};
 use holdfast_common::proto::kv::{Condition, Consistency, GetAnswer, Mutation, Once, Record, WriteOutcome};
@@ -49,6 +50,7 @@ pub(super) async fn answer(
 async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
+    exchange.permit_key(Action::Read, key.as_bytes())?;
     let query = Query::parse(
         head.uri.query(),
         &["consistency", "max_staleness", "timeout_ms", "explain"],
@@ -85,6 +87,7 @@ async fn get(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, P
 async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
+    exchange.permit_key(Action::Write, key.as_bytes())?;
     let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms", "explain"])?;
     let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
     let timeout = query.timeout()?;
@@ -101,6 +104,7 @@ async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body
 async fn delete(exchange: &Exchange<'_>, key_at: usize) -> Result<Response<Body>, Problem> {
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
+    exchange.permit_key(Action::Write, key.as_bytes())?;
     let query = Query::parse(head.uri.query(), &["timeout_ms", "explain"])?;
     let (timeout, is_explained) = (query.timeout()?, query.flag("explain")?);
     let once = exchange.once()?;
@@ -152,6 +156,7 @@ pub(super) async fn read(
     freshness: Freshness,
     timeout: Duration,
 ) -> Result<(Record, u64), Problem> {
+    exchange.permit_key(Action::Read, key.as_bytes())?;
     let sender = &exchange.front.sender;
     let deadline = exchange.started + timeout;
     let mut read = Get::new(sender, key.clone(), freshness.consistency);
@@ -184,6 +189,7 @@ pub(super) async fn write(
     once: Option<Once>,
     timeout: Duration,
 ) -> Result<WriteOutcome, Problem> {
+    exchange.permit_key(Action::Write, key.as_bytes())?;
     let sender = &exchange.front.sender;
     let mut write = Write::new(sender, key, condition, mutation).under(once);
     Ok(sender.send(&mut write, clock::now() + timeout).await?)

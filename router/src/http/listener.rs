@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_common::clock;
+use holdfast_common::tls::listener::{Accepted, Listener};
+use holdfast_common::tls::socket::Socket;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Front;
 use super::body::Body;
-use super::guarded::{Activity, Guarded, Patience};
+use super::guarded::{Activity, Caller, Guarded, Patience};
 use crate::metrics::Rejection;
 
 /// Most bytes of a request's line and headers; more is answered with 431. A key may take three times 4 KiB, the bounds of a
@@ -53,7 +54,7 @@ pub(crate) struct Manners {
 
 /// Serves clients until `shutdown`, then finishes the requests in flight and returns.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    mut listener: Listener,
     front: Arc<Front>,
     manners: Manners,
     shutdown: CancellationToken,
@@ -77,17 +78,24 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) if connections.len() < manners.max_connections => {
+            Ok(Accepted {
+                socket,
+                addr,
+                identity,
+            }) if connections.len() < manners.max_connections => {
+                let caller = Caller { addr, identity };
                 let shared = shared.clone();
                 connections.spawn(cut.clone().run_until_cancelled_owned(async move {
                     let _open = shared.front.metrics.connected();
-                    connection(socket, shared.clone()).await;
+                    connection(socket, caller, shared.clone()).await;
                 }));
             }
-            Ok((socket, _)) => {
+            Ok(Accepted { socket, .. }) => {
                 shared.front.metrics.rejected(Rejection::Connections);
-                // A fresh socket has room for it, or the client goes without.
-                let _ = socket.try_write(NO_PLACE);
+                if let Socket::Plain(socket) = socket {
+                    // A fresh socket has room for it, or the client goes without.
+                    let _ = socket.try_write(NO_PLACE);
+                }
             }
             Err(error) => pause_after(&error).await,
         }
@@ -135,11 +143,11 @@ where
     }
 }
 
-async fn connection(socket: TcpStream, shared: Shared) {
-    if let Err(error) = socket.set_nodelay(true) {
+async fn connection(socket: Socket, caller: Caller, shared: Shared) {
+    if let Err(error) = socket.set_nodelay() {
         return tracing::debug!(%error, "a client left before it was served");
     }
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::of(caller));
     let mut socket = Guarded::new(socket, activity.clone(), shared.patience);
     let ended = match socket.speaks_http2().await {
         Ok(true) => http2(socket, activity, &shared).await,

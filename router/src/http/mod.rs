@@ -20,6 +20,7 @@ mod listing;
 mod openapi;
 mod operations;
 mod percent;
+mod permit;
 mod problem;
 mod query;
 mod request_id;
@@ -28,8 +29,10 @@ mod seed;
 mod tally;
 mod txn;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use holdfast_common::access::Principal;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::proto::kv::Once;
 use http::header::{ALLOW, CONNECTION, EXPECT, HeaderValue};
@@ -42,13 +45,16 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::body::ReadLimits;
 use self::body::{Body, Received, SMALL_BYTES};
 use self::budget::Budget;
-use self::guarded::Activity;
 pub(crate) use self::guarded::Patience;
+use self::guarded::{Activity, Caller};
+use self::permit::Leave;
 use self::problem::{Code, Problem};
 use self::request_id::{RequestId, RequestIds, X_REQUEST_ID};
 use crate::RenderMetrics;
 use crate::directory::Directory;
+use crate::gate::Gate;
 use crate::metrics::{Metrics, Op, Rejection};
+use crate::quota::Spending;
 use crate::sender::Sender;
 
 /// Bounds on what clients may make the router do and hold.
@@ -70,6 +76,7 @@ pub(crate) struct Front {
     directory: Arc<Directory>,
     metrics: Arc<Metrics>,
     render_metrics: RenderMetrics,
+    gate: Arc<Gate>,
     request_ids: RequestIds,
     read_limits: ReadLimits,
     budget: Budget,
@@ -85,6 +92,10 @@ struct Exchange<'a> {
     body: RequestBody,
     id: RequestId,
     started: Instant,
+    /// Who makes it, once that is known.
+    principal: Principal,
+    spending: Option<Spending>,
+    from: SocketAddr,
 }
 
 /// A request's body, until it is read.
@@ -150,6 +161,14 @@ impl Resource {
         })
     }
 
+    /// Whether it is for everyone: it tells of no key, and an operator's tools have no token.
+    fn is_public(&self) -> bool {
+        matches!(
+            self,
+            Self::Health | Self::Ready | Self::Metrics | Self::OpenApi | Self::Nothing
+        )
+    }
+
     fn options(&self) -> Result<Response<Body>, Problem> {
         let allow = self.allow().ok_or_else(unknown_path)?;
         let mut response = Response::new(Body::Empty);
@@ -174,6 +193,7 @@ impl Front {
         directory: Arc<Directory>,
         metrics: Arc<Metrics>,
         render_metrics: RenderMetrics,
+        gate: Arc<Gate>,
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Self {
@@ -182,6 +202,7 @@ impl Front {
             directory,
             metrics,
             render_metrics,
+            gate,
             request_ids: RequestIds::new(),
             read_limits: bounds.read,
             budget: Budget::new(bounds.body_bytes),
@@ -215,12 +236,19 @@ impl Front {
             body,
             id,
             started: clock::now(),
+            principal: Principal::Anyone,
+            spending: None,
+            from: activity.caller().addr,
         };
         let version = exchange.head.version;
-        let (op, answer) = exchange.dispatch().await;
+        let (op, answer) = exchange.dispatch(activity.caller()).await;
         exchange.drop_small_body().await;
         let Exchange {
-            body, id, started, ..
+            body,
+            id,
+            started,
+            spending,
+            ..
         } = exchange;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
         // Of requests side by side one can end early without the others.
@@ -232,8 +260,11 @@ impl Front {
         }
         response.headers_mut().insert(X_REQUEST_ID, id.into_header());
         activity.answer(cut_short);
-        self.metrics
-            .response_bytes(op, response.body().known_len().unwrap_or(0));
+        let bytes = response.body().known_len().unwrap_or(0);
+        if let Some(spending) = &spending {
+            spending.bytes(bytes);
+        }
+        self.metrics.response_bytes(op, bytes);
         self.metrics
             .answered(op, response.status(), clock::now() - started);
         response
@@ -241,10 +272,15 @@ impl Front {
 }
 
 impl Exchange<'_> {
-    async fn dispatch(&mut self) -> (Op, Result<Response<Body>, Problem>) {
+    async fn dispatch(&mut self, caller: &Caller) -> (Op, Result<Response<Body>, Problem>) {
         let resource = Resource::at(self.head.uri.path());
         if self.head.method == Method::OPTIONS {
             return (Op::Other, resource.options());
+        }
+        if !resource.is_public()
+            && let Err(problem) = self.admit(caller).await
+        {
+            return (Op::Other, Err(problem));
         }
         match resource {
             Resource::Key(at) => kv::answer(self, at).await,
@@ -308,6 +344,11 @@ impl Exchange<'_> {
                 };
                 let received = received.inspect_err(|problem| self.front.note_rejection(problem))?;
                 self.front.metrics.request_bytes(op, received.bytes.len());
+                if let Some(spending) = &self.spending {
+                    spending.bytes(received.bytes.len());
+                }
+                // It may have taken long to arrive.
+                Leave::of(self).holds()?;
                 Ok(received)
             }
         }

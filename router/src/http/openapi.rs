@@ -354,6 +354,8 @@ fn may_answer(path: &str, method: &Method, code: Code) -> bool {
         Code::NotFound => matches!(*method, Method::GET | Method::HEAD) && (names_key || path == "/get"),
         Code::PreconditionFailed => names_key && writes && path.starts_with("/v1"),
         Code::Overloaded | Code::Internal => true,
+        Code::Unauthenticated | Code::LimitExceeded => !is_process,
+        Code::Forbidden => !is_process && path != "/status" && path != "/join",
         Code::NotImplemented => path == "/v1/kv" && writes,
         Code::OutcomeUnknown | Code::DiskFull => writes && !is_one_of_many,
         Code::IdempotencyKeyReused => writes && path != "/v1/kv" && !is_one_of_many,

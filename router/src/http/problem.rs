@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use holdfast_common::revision::Revision;
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -60,11 +60,17 @@ pub(crate) enum Code {
     CrossRangeTransaction,
     /// What is read is more than one answer holds; nothing was applied.
     AnswerTooLarge,
+    /// Who makes the request is not known.
+    Unauthenticated,
+    /// Whoever makes the request may not do that.
+    Forbidden,
+    /// Not applied: whoever makes the request has used up what they may use.
+    LimitExceeded,
 }
 
 impl Code {
     /// Every code.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::InvalidKey,
         Self::InvalidParameter,
         Self::InvalidHeader,
@@ -85,6 +91,9 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::CrossRangeTransaction,
         Self::AnswerTooLarge,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::LimitExceeded,
     ];
 
     /// Status, name, title, and whether the same request may succeed later: the one place where they are decided.
@@ -125,6 +134,19 @@ impl Code {
                 false,
             ),
             Self::AnswerTooLarge => (413, "answer_too_large", "The answer would be too large", false),
+            Self::Unauthenticated => (
+                401,
+                "unauthenticated",
+                "Who makes the request is not known",
+                false,
+            ),
+            Self::Forbidden => (403, "forbidden", "The credential does not allow this", false),
+            Self::LimitExceeded => (
+                429,
+                "limit_exceeded",
+                "A limit of the credential is reached",
+                true,
+            ),
         }
     }
 
@@ -145,7 +167,10 @@ impl Code {
 
     /// Whether the client is told when to come back.
     fn has_retry_after(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Unavailable | Self::DiskFull)
+        matches!(
+            self,
+            Self::Overloaded | Self::Unavailable | Self::DiskFull | Self::LimitExceeded
+        )
     }
 }
 
@@ -175,6 +200,8 @@ pub(crate) struct Problem {
     pub allow: Option<&'static str>,
     /// The revision that the key has, for [`Code::PreconditionFailed`].
     pub present: Option<Revision>,
+    /// Seconds after which to come back, where the code says that one may.
+    pub retry_after_seconds: u64,
 }
 
 impl Problem {
@@ -185,6 +212,7 @@ impl Problem {
             detail: detail.into(),
             allow: None,
             present: None,
+            retry_after_seconds: RETRY_AFTER_SECONDS,
         }
     }
 
@@ -239,7 +267,10 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code.has_retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_seconds));
+        }
+        if self.code == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

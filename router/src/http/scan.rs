@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
+use holdfast_common::access::Action;
 use holdfast_common::clock;
 use holdfast_common::key::Span;
 use holdfast_common::limits::{DEFAULT_SCAN_LIMIT, MAX_KEY_BYTES, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
@@ -18,6 +19,7 @@ use super::body::Body;
 use super::gzip::{self, Gzip};
 use super::kv;
 use super::listing::{Listing, NDJSON, Shape};
+use super::permit::Leave;
 use super::problem::{Code, Problem};
 use super::query::{Query, invalid};
 use super::request_id::RequestId;
@@ -61,6 +63,7 @@ pub(super) async fn answer(exchange: &Exchange<'_>) -> Result<Response<Body>, Pr
     let count = query.flag("count")?;
     let default_limit = if count { usize::MAX } else { default_limit };
     let (plan, timeout) = (plan(&query, default_limit)?, query.timeout()?);
+    exchange.permit_span(Action::Read, plan.span.as_ref())?;
     if head.method == Method::HEAD {
         // Without a body there is nothing to read for.
         return Ok(Listing::new(shape(lines), false).response(Body::Empty));
@@ -186,6 +189,7 @@ fn span(query: &Query<'_>) -> Result<Option<Span>, Problem> {
 
 /// A scan being answered.
 pub(super) struct Scan {
+    leave: Leave,
     front: Arc<Front>,
     walk: Walk,
     listing: Listing,
@@ -204,6 +208,7 @@ impl Scan {
         shape: Shape,
         timeout: Duration,
     ) -> Result<Self, Problem> {
+        exchange.permit_span(Action::Read, plan.span.as_ref())?;
         let front = exchange.front;
         let permit = front.scans.clone().try_acquire_owned().map_err(|_| {
             front.metrics.rejected(Rejection::Scans);
@@ -212,6 +217,7 @@ impl Scan {
         let listing = Listing::new(shape, plan.keys_only);
         let id = exchange.id.clone();
         Ok(Self {
+            leave: Leave::of(exchange),
             front: front.clone(),
             walk: Walk::new(plan),
             listing,
@@ -268,6 +274,7 @@ impl Scan {
     }
 
     async fn next_page(&mut self, max_bytes: usize) -> Result<Vec<Row>, Problem> {
+        self.leave.holds()?;
         let deadline = clock::now() + self.timeout;
         Ok(self
             .walk

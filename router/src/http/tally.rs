@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use holdfast_common::access::Action;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::limits::MAX_SCAN_PAGE_BYTES;
 use holdfast_common::proto::kv::{Condition, Mutation, Row, WriteOutcome};
@@ -18,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Body;
 use super::listing::NDJSON;
+use super::permit::Leave;
 use super::problem::{Code, Problem};
 use super::request_id::RequestId;
 use super::{Exchange, Front};
@@ -48,6 +50,7 @@ impl Task {
 
 /// Keys being counted or removed.
 pub(super) struct Tally {
+    leave: Leave,
     front: Arc<Front>,
     task: Task,
     walk: Walk,
@@ -66,12 +69,18 @@ impl Tally {
         plan: Plan,
         timeout: Duration,
     ) -> Result<Self, Problem> {
+        let action = match task {
+            Task::Count => Action::Read,
+            Task::Delete => Action::Write,
+        };
+        exchange.permit_span(action, plan.span.as_ref())?;
         let front = exchange.front;
         let permit = front.scans.clone().try_acquire_owned().map_err(|_| {
             front.metrics.rejected(Rejection::Scans);
             Problem::new(Code::Overloaded, "too many scans are running")
         })?;
         Ok(Self {
+            leave: Leave::of(exchange),
             front: front.clone(),
             task,
             walk: Walk::new(Plan {
@@ -89,6 +98,7 @@ impl Tally {
     pub(super) async fn bounded(mut self) -> Result<Response<Body>, Problem> {
         let deadline = clock::now() + self.timeout;
         loop {
+            self.leave.holds()?;
             match self.step(deadline).await {
                 Ok(()) if self.walk.is_over() || clock::now() >= deadline => break,
                 Ok(()) => {}
@@ -106,10 +116,13 @@ impl Tally {
         self.step(clock::now() + self.timeout).await?;
         let lines = stream::unfold((Some(self), true), |(tally, is_first)| async move {
             let mut tally = tally?;
-            let stepped = if is_first {
-                Ok(())
-            } else {
-                tally.step(clock::now() + tally.timeout).await
+            let stepped = match tally.leave.holds() {
+                Ok(()) if is_first => Ok(()),
+                Ok(()) => tally
+                    .step(clock::now() + tally.timeout)
+                    .await
+                    .map_err(Problem::from),
+                Err(problem) => Err(problem),
             };
             let (line, is_last) = tally.line(stepped);
             tally.front.metrics.response_bytes(Op::Scan, line.len());
@@ -119,14 +132,14 @@ impl Tally {
     }
 
     /// The line after a page, and whether it is the last.
-    fn line(&self, stepped: Result<(), Failed>) -> (Bytes, bool) {
+    fn line(&self, stepped: Result<(), Problem>) -> (Bytes, bool) {
         match stepped {
             Ok(()) => {
                 let is_last = self.walk.is_over();
                 (self.told(is_last).into(), is_last)
             }
-            Err(failed) => {
-                let error = Problem::from(failed).to_json(&self.id);
+            Err(problem) => {
+                let error = problem.to_json(&self.id);
                 let line = [b"{\"error\":", &error[..], b"}\n"].concat();
                 (line.into(), true)
             }

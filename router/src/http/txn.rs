@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use holdfast_common::access::Action::{Read, Write};
 use holdfast_common::clock;
 use holdfast_common::limits::{MAX_TXN_BYTES, MAX_TXN_ITEMS};
 use holdfast_common::proto::kv::{Act, Action, Committed, Condition, Mutation, Txn, WriteOutcome};
@@ -20,7 +21,7 @@ use super::operations::{self, Checked, KeyDemand, Operation, invalid};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use crate::metrics::Op;
-use crate::point::Write;
+use crate::point;
 
 /// The body.
 #[derive(Deserialize, ToSchema)]
@@ -43,12 +44,19 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     let once = exchange.once()?;
     let (request, _room): (TxnRequest, _) = operations::body(exchange, Op::Txn).await?;
     let txn = check(request)?;
+    for (key, _) in &txn.conditions {
+        exchange.permit_key(Read, key.as_bytes())?;
+    }
+    for action in txn.actions() {
+        let needed = if action.act == Act::Get { Read } else { Write };
+        exchange.permit_key(needed, action.key.as_bytes())?;
+    }
     // The smallest key: a repetition goes by the same.
     let anchor = txn.keys().min().cloned();
     let anchor = anchor.ok_or_else(|| invalid("a transaction names at least one key"))?;
     let sender = &exchange.front.sender;
     let mutation = Mutation::Txn(Box::new(txn.clone()));
-    let mut write = Write::new(sender, anchor, Condition::None, mutation).under(once);
+    let mut write = point::Write::new(sender, anchor, Condition::None, mutation).under(once);
     match sender.send(&mut write, clock::now() + timeout).await? {
         WriteOutcome::Committed(committed) => told(exchange, &txn, &committed),
         // The sender accepts no other.

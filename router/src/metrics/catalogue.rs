@@ -2,7 +2,7 @@
 
 use holdfast_common::telemetry::catalogue::{Label, Metric};
 
-use super::{CODES, LOOKUPS, OPS, OUTCOMES, REJECTIONS, RETRY_REASONS};
+use super::{ACCESS_VERSION, CODES, LOOKUPS, OPS, OUTCOMES, REJECTIONS, RETRY_REASONS};
 
 const OP: Label = Label::one_of("op", &OPS);
 
@@ -25,6 +25,11 @@ pub const METRICS: &[Metric] = &[
         "Requests being served.",
     ),
     Metric::gauge("holdfast_router_connections", &[], "Clients connected."),
+    Metric::gauge(
+        ACCESS_VERSION,
+        &[],
+        "Version of the rules of who may do what that the router goes by; 0 until it has heard of them.",
+    ),
     Metric::counter(
         "holdfast_router_request_bytes_total",
         &[OP],

@@ -1,7 +1,7 @@
 //! A router that is told nothing but where the placement driver is.
 
 use bytes::Bytes;
-use holdfast_common::net::{Reply, Request, Server, ServerConfig, Service};
+use holdfast_common::net::{ErrorCode, Reply, Request, Server, ServerConfig, Service};
 use holdfast_common::proto::placement::Error as Refusal;
 use holdfast_common::proto::{self, method};
 use parking_lot::Mutex;
@@ -16,7 +16,10 @@ struct Member {
 
 impl Service for Member {
     fn call(&self, request: Request, reply: Reply) {
-        assert_eq!(request.method, method::PLACEMENT_WATCH_MAP);
+        if request.method != method::PLACEMENT_WATCH_MAP {
+            // As a member of a release without credentials.
+            return reply.fail(ErrorCode::UnknownMethod, "not a method of this member");
+        }
         let mut stream = reply.into_stream();
         let event: Bytes = proto::encode(&Ok::<_, Refusal>(&self.map));
         stream.try_send(event).expect("room for the first event");
@@ -47,6 +50,11 @@ async fn a_router_learns_its_cluster_and_map_from_any_member() {
         http: "127.0.0.1:0".parse().expect("an address"),
         placement: vec![nobody, address],
         name: "router-1".to_owned(),
+        insecure: false,
+        auth: false,
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
         limits: Limits::default(),
     };
     let router = Router::bind(config, Arc::new(String::new))

@@ -1,5 +1,6 @@
 //! A whole router, spoken to over HTTP, in front of a cluster that exists in memory.
 
+mod access;
 mod batches;
 mod client;
 mod cluster;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use holdfast_common::net::{self, ClientConfig, ClusterIdCell, PeerInfo, Role};
+use holdfast_common::proto::access::{Rules, Told};
 use holdfast_common::proto::placement::MapEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -31,6 +33,8 @@ struct Running {
     address: SocketAddr,
     /// Stands for the placement driver.
     driver: mpsc::UnboundedSender<MapEvent>,
+    /// By which it tells who may do what.
+    rules: mpsc::UnboundedSender<Told>,
     shutdown: CancellationToken,
     _stopped_when_dropped: DropGuard,
     serving: JoinHandle<()>,
@@ -44,13 +48,21 @@ impl Running {
             http: "127.0.0.1:0".parse().expect("an address"),
             placement: vec!["127.0.0.1:1".to_owned()],
             name: "router-1".to_owned(),
+            insecure: false,
+            auth: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             limits,
         };
         let identity = PeerInfo::new(Role::Router, 0, "router-1");
         let client = net::Client::new(ClientConfig::default(), ClusterIdCell::known(CLUSTER), identity);
         let events = futures::stream::poll_fn(move |context| events.poll_recv(context)).boxed();
+        let (rules, mut told) = mpsc::unbounded_channel();
+        rules.send(Told::Rules(Rules::default())).expect("a receiver");
+        let access = futures::stream::poll_fn(move |context| told.poll_recv(context)).boxed();
         let render = Arc::new(|| "# metrics\n".to_owned());
-        let router = Router::bind_with(config, render, client, events)
+        let router = Router::bind_with(config, render, (client, None), (events, access))
             .await
             .expect("a router");
         let (address, shutdown) = (router.local_addr(), CancellationToken::new());
@@ -59,6 +71,7 @@ impl Running {
         Self {
             address,
             driver,
+            rules,
             shutdown,
             _stopped_when_dropped,
             serving,

@@ -127,7 +127,7 @@ impl Cluster {
             member.dir.path(),
             member.id,
             self.cluster.clone(),
-            client,
+            (client, None),
         );
         member.store = Some(started.await.unwrap());
         self.introduce().await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use holdfast_tests::Client;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::probe::{Foreground, Latencies, Memory};
@@ -66,6 +67,10 @@ async fn a_range_of_a_gibibyte_moves_beside_foreground_load() -> anyhow::Result<
     let begun = Instant::now();
     fill(&client).await?;
     println!("filled after {:.0?}", begun.elapsed());
+    // The leader's cache of blocks is full, as that of a store in service is; what it is to hold is configured.
+    let count = client.request(Method::GET, "/v1/kv?count=true&prefix=large/");
+    let counted = client.send(count).await?;
+    ensure!(counted.status == 200, "{counted:?}");
     // What the stores still have to merge is not the move's.
     tokio::time::sleep(Duration::from_secs(30)).await;
 

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Shared;
 use crate::clock;
-use crate::net::conn::{FrameReader, split};
+use crate::net::conn::FrameReader;
 use crate::net::error::{Error, ErrorCode};
 use crate::net::frame::{Frame, FrameHeader, FrameKind};
 use crate::net::hello::{PeerInfo, admit};
+use crate::tls::socket::{Reading, Socket, Writing};
 
 /// A connection that the peer has accepted.
 pub(super) struct Dialed {
-    pub(super) reader: FrameReader<OwnedReadHalf>,
-    pub(super) writer: OwnedWriteHalf,
+    pub(super) reader: FrameReader<Reading>,
+    pub(super) writer: Writing,
     pub(super) peer: PeerInfo,
 }
 
@@ -40,7 +40,13 @@ async fn connect(addr: &Arc<str>, shared: &Shared) -> Result<Dialed, Error> {
         .await
         .map_err(|error| unreachable(addr, error))?;
     let peer_addr = socket.peer_addr().ok();
-    let (reader, mut writer) = split(socket).map_err(|error| unreachable(addr, error))?;
+    socket
+        .set_nodelay(true)
+        .map_err(|error| unreachable(addr, error))?;
+    let (socket, proven) = Socket::connect(socket, shared.config.tls.as_ref())
+        .await
+        .map_err(|error| unreachable(addr, warned(addr, error)))?;
+    let (reader, mut writer) = socket.split();
     let mut reader = FrameReader::new(reader);
 
     let header = FrameHeader::new(FrameKind::Hello, 0, shared.cluster.get());
@@ -76,8 +82,19 @@ async fn connect(addr: &Arc<str>, shared: &Shared) -> Result<Dialed, Error> {
     }
     admit(ours, theirs, true).map_err(|_| Error::WrongCluster { ours, theirs })?;
     let peer = PeerInfo::decode(&body, theirs, peer_addr).map_err(|error| unreachable(addr, error))?;
+    if let Some(identity) = &proven {
+        identity
+            .check_claim(peer.role, &peer.name, theirs)
+            .map_err(|error| unreachable(addr, warned(addr, error)))?;
+    }
     reader.trust();
     Ok(Dialed { reader, writer, peer })
+}
+
+/// A peer that can't prove who it is may be an attack, or a mistake that somebody has to put right.
+fn warned<E: Display>(addr: &Arc<str>, error: E) -> E {
+    tracing::warn!(%addr, %error, "the peer is not trusted");
+    error
 }
 
 fn unreachable(addr: &Arc<str>, reason: impl Display) -> Error {

@@ -27,6 +27,7 @@ use super::conn::KeepAlive;
 use super::error::{CloseReason, Error};
 use super::hello::{ClusterIdCell, PeerInfo};
 use crate::clock::Instant;
+use crate::tls::Tls;
 
 /// Which connection to a peer a call takes: each lane is a socket of its own, so that a snapshot on one does not
 /// stand before a heartbeat on the other.
@@ -57,6 +58,8 @@ pub struct ClientConfig {
     pub max_queued_bytes: usize,
     /// How dead peers are noticed.
     pub keep_alive: KeepAlive,
+    /// Encrypts, and proves who both sides are; none for plain text.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ClientConfig {
@@ -68,6 +71,7 @@ impl Default for ClientConfig {
             max_calls: 65_536,
             max_queued_bytes: 64 << 20,
             keep_alive: KeepAlive::default(),
+            tls: None,
         }
     }
 }

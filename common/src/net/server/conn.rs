@@ -16,10 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::reply::{Flow, Reply};
 use super::{ConnId, Context, Request};
 use crate::clock;
-use crate::net::conn::{Endpoint, FrameReader, Wire, split};
+use crate::net::conn::{Endpoint, FrameReader, Wire};
 use crate::net::error::{CloseReason, ErrorCode};
 use crate::net::frame::{Frame, FrameHeader, FrameKind};
 use crate::net::hello::{PeerInfo, admit};
+use crate::tls::Identity;
+use crate::tls::identity::Error as IdentityError;
+use crate::tls::socket::{self, Reading, Side, Socket, Writing};
 
 /// Serves one accepted socket until either side closes it.
 pub(super) async fn run(
@@ -29,28 +32,52 @@ pub(super) async fn run(
     addr: SocketAddr,
     stopping: CancellationToken,
 ) {
-    let (reader, mut writer) = match split(socket) {
-        Ok(halves) => halves,
-        Err(error) => return tracing::debug!(%addr, %error, "connection failed before the hello"),
-    };
-    let mut reader = FrameReader::new(reader);
-    let hello = tokio::select! {
+    let entry = tokio::select! {
         biased;
         () = stopping.cancelled() => return,
-        hello = clock::timeout(context.config.hello_timeout, greet(&context, &mut reader, &mut writer, addr)) => hello,
+        entry = clock::timeout(context.config.hello_timeout, enter(&context, socket, addr)) => entry,
     };
-    let peer = match hello {
-        Ok(Ok(peer)) => peer,
+    let Entered {
+        reader,
+        writer,
+        peer,
+        proven,
+    } = match entry {
+        Ok(Ok(entered)) => entered,
         Ok(Err(GreetError::Closed(CloseReason::PeerLeft | CloseReason::Io(_)))) => {
             return tracing::debug!(%addr, "connection closed before the hello");
         }
         Ok(Err(reason)) => return tracing::warn!(%addr, %reason, "connection refused"),
         Err(_) => return tracing::debug!(%addr, "connection closed: no hello came"),
     };
-    let conn = Arc::new(ServerConn::new(context, id, peer));
+    let conn = Arc::new(ServerConn::new(context, id, peer, proven));
     let session = Session(conn.clone());
     tokio::spawn(async move { conn.wire.outbound.write_to(writer).await });
     session.serve(reader, stopping).await;
+}
+
+/// A connection whose peer was let in.
+struct Entered {
+    reader: FrameReader<Reading>,
+    writer: Writing,
+    peer: Arc<PeerInfo>,
+    /// Whether the peer has proved its role.
+    proven: bool,
+}
+
+/// Secures the connection and exchanges hellos.
+async fn enter(context: &Context, socket: TcpStream, addr: SocketAddr) -> Result<Entered, GreetError> {
+    socket.set_nodelay(true).map_err(CloseReason::from)?;
+    let (socket, identity) = Socket::accept(socket, context.config.tls.as_ref(), Side::Rpc).await?;
+    let (reader, mut writer) = socket.split();
+    let mut reader = FrameReader::new(reader);
+    let peer = greet(context, &mut reader, &mut writer, (addr, identity.as_ref())).await?;
+    Ok(Entered {
+        reader,
+        writer,
+        peer,
+        proven: identity.is_some(),
+    })
 }
 
 /// Why a peer was not let in.
@@ -58,6 +85,8 @@ pub(super) async fn run(
 enum GreetError {
     #[error(transparent)]
     Closed(#[from] CloseReason),
+    #[error(transparent)]
+    Insecure(#[from] socket::Error),
     #[error("{message} ({code:?})")]
     Refused { code: ErrorCode, message: String },
 }
@@ -67,14 +96,14 @@ async fn greet<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     context: &Context,
     reader: &mut FrameReader<R>,
     writer: &mut W,
-    addr: SocketAddr,
+    (addr, identity): (SocketAddr, Option<&Identity>),
 ) -> Result<Arc<PeerInfo>, GreetError> {
     let hello = reader.next().await?;
-    let verdict = judge(context, &hello, addr);
+    let verdict = judge(context, &hello, addr).and_then(|peer| prove(peer, identity));
     let (kind, body) = match &verdict {
         Ok(_) => (FrameKind::Welcome, context.config.identity.encode()),
         Err(GreetError::Refused { code, message }) => (FrameKind::Error, code.encode(message)),
-        Err(GreetError::Closed(_)) => return verdict.map(Arc::new),
+        Err(GreetError::Closed(_) | GreetError::Insecure(_)) => return verdict.map(Arc::new),
     };
     let header = FrameHeader::new(kind, 0, context.config.cluster.get());
     let mut answer = BytesMut::new();
@@ -103,6 +132,20 @@ fn judge(context: &Context, hello: &Frame, addr: SocketAddr) -> Result<PeerInfo,
     Ok(peer)
 }
 
+/// Holds a peer to its certificate, where it has shown one.
+fn prove(peer: PeerInfo, identity: Option<&Identity>) -> Result<PeerInfo, GreetError> {
+    let refused = |error: IdentityError| GreetError::Refused {
+        code: ErrorCode::Forbidden,
+        message: error.to_string(),
+    };
+    if let Some(identity) = identity {
+        identity
+            .check_claim(peer.role, &peer.name, peer.cluster_id)
+            .map_err(refused)?;
+    }
+    Ok(peer)
+}
+
 /// The serving side of one connection.
 pub(super) struct ServerConn {
     pub(super) wire: Wire,
@@ -115,10 +158,11 @@ pub(super) struct ServerConn {
     streams: Mutex<HashMap<u64, Arc<Flow>>>,
     /// Set when the server shuts down: no new requests.
     leaving: AtomicBool,
+    proven: bool,
 }
 
 impl ServerConn {
-    fn new(context: Arc<Context>, id: ConnId, peer: Arc<PeerInfo>) -> Self {
+    fn new(context: Arc<Context>, id: ConnId, peer: Arc<PeerInfo>, proven: bool) -> Self {
         let config = &context.config;
         Self {
             wire: Wire::new(config.cluster.clone(), config.stream_bound, config.outbound_bound),
@@ -128,6 +172,7 @@ impl ServerConn {
             request_bytes: AtomicUsize::new(0),
             streams: Mutex::default(),
             leaving: AtomicBool::new(false),
+            proven,
             context,
         }
     }
@@ -175,6 +220,12 @@ impl ServerConn {
         })?;
         if self.leaving.load(Ordering::Acquire) {
             return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
+        }
+        if self.proven && !(config.permits)(self.peer.role, header.method) {
+            let (role, name, method) = (self.peer.role, &self.peer.name, header.method);
+            tracing::warn!(?role, name, method, addr = ?self.peer.addr, "request refused: the role may not make it");
+            let message = format!("a {role:?} may not call method {method:#06x} here");
+            return Err((ErrorCode::Forbidden, message));
         }
         let requests = self.requests.load(Ordering::Relaxed);
         let bytes = self.request_bytes.load(Ordering::Relaxed);

@@ -17,6 +17,8 @@ pub use self::reply::{Closed, Reply, StreamReply, TrySendError};
 use super::conn::KeepAlive;
 use super::hello::{ClusterIdCell, PeerInfo};
 use crate::clock::{self, Instant};
+use crate::net::hello::Role;
+use crate::tls::Tls;
 
 /// Names a connection of a server; never reused by that server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +84,11 @@ pub struct ServerConfig {
     pub keep_alive: KeepAlive,
     /// Time that requests in flight have to finish when the server shuts down.
     pub grace: Duration,
+    /// Encrypts, and proves who both sides are; none for plain text.
+    pub tls: Option<Tls>,
+    /// Which methods a peer of a role may call, once it has proved its role: in plain text roles are claims, and nothing is
+    /// gained by holding somebody to a claim.
+    pub permits: fn(Role, u16) -> bool,
 }
 
 impl ServerConfig {
@@ -101,6 +108,8 @@ impl ServerConfig {
             outbound_bound: 64 << 20,
             keep_alive: KeepAlive::default(),
             grace: Duration::from_secs(5),
+            tls: None,
+            permits: |_, _| true,
         }
     }
 }

@@ -4,6 +4,7 @@ mod calls;
 mod faults;
 mod shutdown;
 mod streams;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

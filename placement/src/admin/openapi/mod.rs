@@ -174,8 +174,9 @@ mod tests {
         let render: crate::run::Render = Arc::new(String::new);
         let admin = Admin::new(
             Arc::new(OnceLock::new()),
-            Upstreams::new(Vec::new(), None),
+            Upstreams::new(Vec::new(), None, None),
             render,
+            false,
             CancellationToken::new(),
         );
         let routes = routes(admin);
@@ -185,6 +186,7 @@ mod tests {
                 HttpMethod::Post => Method::POST,
                 HttpMethod::Delete => Method::DELETE,
                 HttpMethod::Patch => Method::PATCH,
+                HttpMethod::Put => Method::PUT,
                 _ => panic!("a method that the table does not have"),
             };
             let path = entry.path.replace("{id}", "1").replace("{name}", "s1");

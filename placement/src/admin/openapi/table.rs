@@ -52,9 +52,9 @@ const CHANGED: &[(u16, &str)] = &[
 const SHOWN: &[(u16, &str)] = &[(200, "As it is")];
 const LISTED: &[(u16, &str)] = &[(200, "A page: items, and next_cursor or null")];
 
-const READING: &[u16] = &[400, 503, 504];
-const FINDING: &[u16] = &[400, 404, 503, 504];
-const CHANGING: &[u16] = &[400, 404, 409, 413, 429, 503, 504];
+const READING: &[u16] = &[400, 401, 403, 503, 504];
+const FINDING: &[u16] = &[400, 401, 403, 404, 503, 504];
+const CHANGING: &[u16] = &[400, 401, 403, 404, 409, 413, 429, 503, 504];
 
 const fn get(path: &'static str, summary: &'static str) -> Entry {
     Entry {
@@ -105,7 +105,7 @@ const fn own(path: &'static str, summary: &'static str) -> Entry {
 const fn control(path: &'static str, summary: &'static str) -> Entry {
     Entry {
         method: HttpMethod::Post,
-        problems: &[400, 403, 404, 409, 503, 504],
+        problems: &[400, 401, 403, 404, 409, 503, 504],
         ..get(path, summary)
     }
 }
@@ -296,8 +296,64 @@ pub(super) const TABLE: &[Entry] = &[
         ],
         ..get("/v1/heatmap", "Load by key range and time")
     },
+    get("/v1/tokens", "The credentials, without what proves them"),
     Entry {
-        problems: &[404, 503, 504],
+        query: &[],
+        answers: &[(201, "The credential, and its token, which is shown here alone")],
+        example: r#"{"name": "reports", "role": "read-only", "prefixes": ["orders/"], "ttl_seconds": 86400}"#,
+        ..change(
+            "/v1/tokens",
+            "Make a credential; the first closes the cluster to those without one",
+            &[
+                ("name", Kind::Text, "For people, and for the audit log"),
+                ("role", Kind::Text, "`admin`, `read-write` or `read-only`"),
+                (
+                    "prefixes",
+                    Kind::Texts,
+                    "The keys that it is for; all, if left out",
+                ),
+                ("prefixes_base64", Kind::Texts, "Further ones, of any bytes"),
+                (
+                    "ttl_seconds",
+                    Kind::Number,
+                    "How long it is good; without end, if left out",
+                ),
+                (
+                    "certificate",
+                    Kind::Text,
+                    "The name in a client certificate that proves it, in place of a token",
+                ),
+                (
+                    "limits",
+                    Kind::Object,
+                    "`requests_per_second`, `bytes_per_second`, `concurrent_requests`, at each router; 0 for none",
+                ),
+            ],
+        )
+    },
+    Entry {
+        method: HttpMethod::Delete,
+        query: &[],
+        answers: &[(
+            204,
+            "It is revoked; every router that hears the placement driver knows within seconds",
+        )],
+        ..change("/v1/tokens/{id}", "Revoke a credential", &[])
+    },
+    get("/v1/auth", "Whether requests need a credential"),
+    Entry {
+        method: HttpMethod::Put,
+        query: &[],
+        answers: SHOWN,
+        example: r#"{"required": true}"#,
+        ..change(
+            "/v1/auth",
+            "Set whether requests need a credential",
+            &[("required", Kind::Flag, "Whether they do")],
+        )
+    },
+    Entry {
+        problems: &[401, 403, 404, 503, 504],
         ..get(
             "/api/control/nodes",
             "The processes that a launcher runs; without one there is 404",
