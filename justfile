@@ -48,6 +48,7 @@ endurance *args:
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:
     cargo build --release
+    ! grep -aq answer-lost "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs
@@ -59,7 +60,9 @@ dashboards:
 # The console: its types, its tests, and that what is built is what is committed; needs Node (^20.19 or 22.12)
 [working-directory: 'console']
 console:
-    npm ci --no-audit --no-fund
+    # Not `npm ci`: npm writes optional packages of other systems into the lock or leaves them out, by version, and then insists on its own way.
+    npm install --no-save --no-audit --no-fund
+    git diff --exit-code package-lock.json
     npm run check
     npm test
     npm run build
