@@ -34,6 +34,11 @@ use super::problem::Problem;
 /// Whom a member has seen that hands a request on.
 const SEEN: HeaderName = HeaderName::from_static("x-holdfast-identity");
 
+/// A request with a token that this member has not heard of: it may have been made a moment ago. The leading member decides,
+/// and nobody else may act on it.
+#[derive(Clone, Copy)]
+pub(super) struct Unvouched;
+
 /// How often a stream asks whether its reader may still read it.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -55,6 +60,11 @@ impl Guard {
 }
 
 impl Admin {
+    /// Whether this member leads.
+    fn leads(&self) -> bool {
+        self.member.get().is_some_and(|member| member.lead().is_ok())
+    }
+
     /// What this member knows of who may do what.
     pub(super) fn table(&self) -> Arc<Table> {
         let state = self.member.get().map(|member| member.group.shared().state());
@@ -120,6 +130,10 @@ pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next
                 request.headers_mut().insert(SEEN, value);
             }
             while_permitted(next.run(request).await, admin, principal)
+        }
+        Err(Denied::Unknown) if request.uri().path().starts_with("/v1/") && !admin.leads() => {
+            request.extensions_mut().insert(Unvouched);
+            next.run(request).await
         }
         Err(denied) => {
             if denied.is_unauthenticated() {

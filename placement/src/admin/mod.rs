@@ -34,6 +34,7 @@ use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use holdfast_common::access::Denied;
 use holdfast_common::clock;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{Remote, Tls};
@@ -171,6 +172,10 @@ async fn led_here(State(admin): State<Admin>, mut request: Request, next: Next) 
         return Problem::not_bootstrapped().into_response();
     };
     match member.lead() {
+        // It began to lead after the request was looked at.
+        Ok(_) if request.extensions().get::<guard::Unvouched>().is_some() => {
+            Problem::denied(Denied::Unknown).into_response()
+        }
         Ok(lead) => {
             request.extensions_mut().insert(Leading { member, lead });
             request.extensions_mut().insert(admin);

@@ -1,4 +1,4 @@
-//! Bringing a range back from one survivor: see [`recovery`](crate::recovery).
+//! Bringing a range back from one survivor: see [`recovery`].
 
 use std::sync::Arc;
 

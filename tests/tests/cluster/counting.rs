@@ -1,4 +1,6 @@
 //! A counter, while answers are lost and its range splits, merges, moves and changes leaders: every increment counts once.
+//!
+//! `HOLDFAST_INCREMENTS` says how many (300 if not given).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,10 +10,9 @@ use anyhow::{Context, ensure};
 use holdfast_tests::{Admin, Client, Options, check_tiling};
 use serde_json::json;
 
-use crate::cluster;
+use crate::{cluster, from_environment};
 
 const CLIENTS: usize = 16;
-const INCREMENTS: usize = 2_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the clients were told.
@@ -23,8 +24,8 @@ struct Tally {
 }
 
 /// Increments until enough are acknowledged.
-async fn increment(client: Client, tally: Arc<Tally>) -> anyhow::Result<()> {
-    while tally.acknowledged.load(Ordering::Relaxed) < INCREMENTS {
+async fn increment(client: Client, tally: Arc<Tally>, wanted: usize) -> anyhow::Result<()> {
+    while tally.acknowledged.load(Ordering::Relaxed) < wanted {
         let read = client.get("counter").await?;
         if read.status == 504 || read.status == 503 {
             continue;
@@ -80,6 +81,7 @@ async fn disturb(admin: Admin, stop: Arc<AtomicBool>) -> anyhow::Result<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_increment_counts_once_though_answers_are_lost() -> anyhow::Result<()> {
+    let wanted = usize::try_from(from_environment("HOLDFAST_INCREMENTS", 300)?)?;
     let cluster = cluster(Options {
         stores: 4,
         faults: "answer-lost=5%return",
@@ -92,7 +94,7 @@ async fn every_increment_counts_once_though_answers_are_lost() -> anyhow::Result
     let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
     let disturber = tokio::spawn(disturb(admin.clone(), stop.clone()));
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| tokio::spawn(increment(client.clone(), tally.clone())))
+        .map(|_| tokio::spawn(increment(client.clone(), tally.clone(), wanted)))
         .collect();
     for client in clients {
         client.await??;

@@ -17,6 +17,7 @@ mod recovery;
 mod refusals;
 mod seeds;
 
+use anyhow::Context;
 use holdfast_tests::{Cluster, Options};
 
 /// The `holdfast` under test.
@@ -31,4 +32,12 @@ async fn cluster(options: Options) -> anyhow::Result<Cluster> {
         .settled(voters, std::time::Duration::from_secs(60))
         .await?;
     Ok(cluster)
+}
+
+/// A number from the environment.
+fn from_environment(name: &str, otherwise: u64) -> anyhow::Result<u64> {
+    match std::env::var(name) {
+        Ok(value) => value.parse().with_context(|| format!("{name}={value}")),
+        Err(_) => Ok(otherwise),
+    }
 }

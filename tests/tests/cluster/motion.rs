@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use holdfast_tests::{Admin, Client, Options, Range, Writers, check_tiling};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::cluster;
+use crate::{cluster, from_environment};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -29,13 +29,6 @@ const RANGES: std::ops::Range<usize> = 8..40;
 
 /// A change: its name, its path and its body.
 type Change = (&'static str, String, Value);
-
-fn from_environment(name: &str, otherwise: u64) -> anyhow::Result<u64> {
-    match std::env::var(name) {
-        Ok(value) => value.parse().with_context(|| format!("{name}={value}")),
-        Err(_) => Ok(otherwise),
-    }
-}
 
 fn choose(ranges: &[Range], random: &mut StdRng) -> Option<Change> {
     let range = ranges.choose(random)?;
