@@ -208,7 +208,8 @@ test('a setting is changed, and one that makes no sense is refused in the cluste
 });
 
 test('a lost connection is shown, and heals', async () => {
-  const { page, close, picture } = await open('/stores', ['ERR_']);
+  // Nobody listens, and then somebody who does not lead yet.
+  const { page, close, picture } = await open('/stores', ['ERR_', '503']);
   await fetch(`${cluster.control}/stop/placement-1`, { method: 'POST' });
   await page.locator('aside').getByText('Connection lost').last().waitFor();
   await picture('lost');
