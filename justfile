@@ -41,7 +41,7 @@ schemathesis:
 test *args:
     cargo test --workspace {{args}}
 
-# Minutes of load and change on real processes, with figures; `just endurance growth` runs one of them
+# Minutes of load and change on real processes, with figures; `just endurance growth` runs one of them, HOLDFAST=PATH names another build
 endurance *args:
     cargo test --workspace --features holdfast-tests/endurance --test endurance -- --test-threads 1 --nocapture {{args}}
 

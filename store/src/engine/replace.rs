@@ -44,9 +44,11 @@ fn write(engine: &Engine, view: View, replacement: Replacement) -> Result<(), Er
     let intervals = replacement.intervals.clone();
     let mut ingestion = shared.data.start_ingestion()?;
     for row in merge(&view, replacement)? {
+        // A table's writer keeps keys for the table's index until the table is full. They are copied, since a slice of
+        // what was read would keep all of it: a table's worth of values.
         match row? {
-            (key, Some(value)) => ingestion.write(key, value)?,
-            (key, None) => ingestion.write_tombstone(key)?,
+            (key, Some(value)) => ingestion.write(&key[..], value)?,
+            (key, None) => ingestion.write_tombstone(&key[..])?,
         }
     }
     drop(view);

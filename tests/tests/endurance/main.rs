@@ -3,12 +3,16 @@
 //! Each test fails when a promise is broken, and prints what it measured. They take too long for every change.
 
 mod decommission;
+mod failover;
 mod growth;
 mod hot;
 mod large_move;
 mod merging;
 mod outage;
 mod probe;
+mod restart;
+mod scan;
+mod steady;
 
 use std::time::Duration;
 
@@ -16,8 +20,11 @@ use anyhow::ensure;
 use holdfast_tests::{Admin, Cluster, Options};
 use serde_json::json;
 
-/// The `holdfast` under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_holdfast-under-test");
+/// The `holdfast` under test: the one that `HOLDFAST` names, a release for figures, else this workspace's.
+fn program() -> String {
+    let built = env!("CARGO_BIN_EXE_holdfast-under-test");
+    std::env::var("HOLDFAST").unwrap_or_else(|_| built.to_owned())
+}
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,7 +34,7 @@ async fn cluster(stores: u16) -> anyhow::Result<Cluster> {
         stores,
         ..Options::default()
     };
-    let cluster = Cluster::start(PROGRAM, options)?;
+    let cluster = Cluster::start(&program(), options)?;
     cluster
         .admin()
         .settled(usize::from(stores.min(3)), MINUTE)
