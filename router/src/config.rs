@@ -49,6 +49,8 @@ fn default_name() -> String {
 pub struct Limits {
     /// Most client connections; further ones are answered 503 and closed.
     pub max_connections: usize,
+    /// Most of them that one credential has; a request over a further one is answered 429, and the connection closed.
+    pub max_connections_per_principal: usize,
     /// Most bytes of a value, at most [`MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
     /// Most bytes of values in memory, on their way in or out, over all requests; beyond it they are answered 429.
@@ -79,6 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_principal: 5_000,
             max_value_bytes: MAX_VALUE_BYTES,
             max_body_bytes_in_flight: 256 << 20,
             max_scans: 64,
@@ -151,6 +154,10 @@ impl Config {
         let limits = &self.limits;
         let at_least_one = [
             ("max_connections", limits.max_connections as u64),
+            (
+                "max_connections_per_principal",
+                limits.max_connections_per_principal as u64,
+            ),
             ("max_value_bytes", limits.max_value_bytes as u64),
             ("max_scans", limits.max_scans as u64),
             ("header_timeout_ms", limits.header_timeout_ms),

@@ -166,6 +166,7 @@ fn bounds(limits: &Limits) -> Bounds {
         },
         body_bytes: limits.max_body_bytes_in_flight,
         scans: limits.max_scans,
+        principal_connections: limits.max_connections_per_principal,
         idempotency_window_ms: limits.idempotency_window_ms,
     }
 }
