@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use holdfast_client::Client;
 
 use crate::api::{Api, Login};
 use crate::exit::Outcome;
@@ -35,6 +36,11 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
+    /// The router, as programs speak to it.
+    pub(crate) fn client(&self) -> Outcome<Client> {
+        self.login.client(&self.url)
+    }
+
     /// The router.
     pub(crate) fn api(&self) -> Outcome<Api> {
         Api::new(&self.url, &self.login)
