@@ -98,7 +98,8 @@ impl Router {
         let address = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(Metrics::new());
         let directory = Arc::new(Directory::new(client.clone(), metrics.clone()));
-        tracing::info!(%address, name = config.name, "the router takes HTTP");
+        let advertise = config.advertise.as_deref();
+        tracing::info!(%address, advertise, name = config.name, "the router takes HTTP");
         let demands_credentials = config.demands_credentials();
         Ok(Self {
             listener: Listener::new(listener, tls),

@@ -103,6 +103,12 @@ async fn two_processes_that_show_good_certificates_talk() {
 
 #[tokio::test]
 async fn nobody_with_a_bad_certificate_reaches_the_service() {
+    let log = Arc::new(std::sync::Mutex::new(Vec::<u8>::new()));
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(log.clone());
+    // For this thread, on which everything here runs.
+    let _told = tracing::subscriber::set_default(subscriber.finish());
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = server(authority.tls("holdfast://7/store/s1")).await;
     let with = |tls: Tls| caller(Role::Router, "r1", Some(tls));
@@ -120,19 +126,41 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     let cases = [
-        ("no certificate, in plain text", caller(Role::Router, "r1", None)),
+        (
+            "no certificate, in plain text",
+            "corrupt message",
+            caller(Role::Router, "r1", None),
+        ),
         (
             "another authority",
+            "UnknownIssuer",
             with(Tls::load(forged).expect("certificates")),
         ),
-        ("expired", with(expired)),
-        ("not for clients", with(server_only)),
-        ("another name", with(authority.tls("holdfast://7/router/r2"))),
-        ("another role", with(authority.tls("holdfast://7/placement/r1"))),
-        ("another cluster", with(authority.tls("holdfast://8/router/r1"))),
-        ("a client's", with(authority.tls("holdfast://7/client/r1"))),
+        ("expired", "certificate expired", with(expired)),
+        ("not for clients", "extended key usage", with(server_only)),
+        (
+            "another name",
+            "r2",
+            with(authority.tls("holdfast://7/router/r2")),
+        ),
+        (
+            "another role",
+            "placement",
+            with(authority.tls("holdfast://7/placement/r1")),
+        ),
+        (
+            "another cluster",
+            "cluster",
+            with(authority.tls("holdfast://8/router/r1")),
+        ),
+        (
+            "a client's",
+            "client",
+            with(authority.tls("holdfast://7/client/r1")),
+        ),
     ];
-    for (case, client) in cases {
+    for (case, reason, client) in cases {
+        log.lock().expect("no panic").clear();
         let answer = echo(&client, &server.addr).await;
         let error = answer.expect_err(case);
         // On the last flight of TLS 1.3 the dialer can't tell yet that it was refused; nothing reached the service.
@@ -140,6 +168,20 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
             error.certainly_not_delivered(),
             "{case}: {error} must be no unknown outcome"
         );
+        // The server may hear of it after the caller.
+        let told = async {
+            loop {
+                let text = String::from_utf8_lossy(&log.lock().expect("no panic")).into_owned();
+                let is_told = |line: &str| line.contains("connection refused") && line.contains(reason);
+                if text.lines().any(is_told) {
+                    return;
+                }
+                clock::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = clock::timeout(Duration::from_secs(10), told).await;
+        let text = String::from_utf8_lossy(&log.lock().expect("no panic")).into_owned();
+        assert!(told.is_ok(), "{case}: {reason:?} is not in {text}");
     }
     assert_eq!(server.calls(), Vec::<Bytes>::new());
     server.stop().await;
