@@ -72,9 +72,9 @@ test('an admin logs in, changes something and logs out; no script ever holds the
 
   await page.locator('[data-range="1"]').click();
   await page.getByRole('button', { name: 'Split' }).click();
-  await page.getByRole('dialog').locator('input[name=key]').fill('m');
+  await page.getByRole('dialog').locator('input[name=key]').fill('orders/m');
   await page.getByRole('dialog').getByRole('button', { name: 'Split' }).click();
-  await page.locator('[data-range]', { hasText: 'm' }).nth(1).waitFor();
+  await page.locator('[data-range]', { hasText: 'orders/m' }).waitFor();
   await page.goto(`${cluster.console}/data?key=orders%2F1`);
   await page.locator('[data-revision]').waitFor();
   const policy = await page.evaluate(async () => (await fetch('/router/v1/kv/orders%2F1')).headers.get('content-security-policy'));

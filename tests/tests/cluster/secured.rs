@@ -25,25 +25,44 @@ struct Seen {
     refusals: Vec<Instant>,
 }
 
-/// Writes and reads back, one after the other, until `stop`; anything but success or 401 fails.
-async fn work(
-    cluster: Arc<Secured>,
+/// A router, and a token that is shown to it.
+#[derive(Clone)]
+struct Door {
     router: &'static str,
+    url: String,
+    ca: Vec<u8>,
     token: String,
-    stop: Arc<AtomicBool>,
-) -> anyhow::Result<Seen> {
-    let options = || -> anyhow::Result<Options> {
-        Ok(Options {
-            tls: Some(Tls::trusting(cluster.ca()?)),
-            token: Some(Token::new(&token)?),
-            ..Options::default()
+}
+
+impl Door {
+    fn of(cluster: &Secured, router: &'static str, token: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            router,
+            url: cluster.url(router)?,
+            ca: cluster.ca()?,
+            token: token.to_owned(),
         })
-    };
-    let key = format!("{router}/{}", &token[3..11]);
+    }
+
+    /// A client with connections of its own.
+    fn client(&self) -> Result<Client, Error> {
+        let options = Options {
+            tls: Some(Tls::trusting(self.ca.clone())),
+            token: Some(Token::new(&self.token)?),
+            ..Options::default()
+        };
+        Client::with(&self.url, options)
+    }
+}
+
+/// Writes and reads back, one after the other, until `stop`; anything but success or 401 fails.
+async fn work(door: Door, stop: Arc<AtomicBool>) -> anyhow::Result<Seen> {
+    let router = door.router;
+    let key = format!("{router}/{}", &door.token[3..11]);
     let mut seen = Seen::default();
     let (mut number, mut written) = (0usize, String::new());
     while !stop.load(Ordering::Relaxed) {
-        let client = Client::with(&cluster.url(router)?, options()?)?;
+        let client = door.client()?;
         for _ in 0..REQUESTS_A_CLIENT {
             let begun = Instant::now();
             number += 1;
@@ -70,7 +89,7 @@ async fn work(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_are_revoked_and_certificates_exchanged_under_load() -> anyhow::Result<()> {
-    let cluster = Arc::new(Secured::start(PROGRAM).await?);
+    let cluster = Secured::start(PROGRAM).await?;
     // The first has to be an admin's.
     cluster.create_token("root", "admin").await?;
     let (_, keeper) = cluster.create_token("keeper", "read-write").await?;
@@ -78,12 +97,7 @@ async fn tokens_are_revoked_and_certificates_exchanged_under_load() -> anyhow::R
     // Every router has to have heard of both.
     for router in ["router-1", "router-2"] {
         for token in [&keeper, &leaver] {
-            let options = Options {
-                tls: Some(Tls::trusting(cluster.ca()?)),
-                token: Some(Token::new(token)?),
-                ..Options::default()
-            };
-            let client = Client::with(&cluster.url(router)?, options)?;
+            let client = Door::of(&cluster, router, token)?.client()?;
             while let Err(error) = client.put("heard", "of").await {
                 ensure!(
                     matches!(&error, Error::Refused(problem) if problem.status == 401),
@@ -95,10 +109,14 @@ async fn tokens_are_revoked_and_certificates_exchanged_under_load() -> anyhow::R
     }
 
     let stop = Arc::new(AtomicBool::new(false));
-    let start =
-        |router, token: &String| tokio::spawn(work(cluster.clone(), router, token.clone(), stop.clone()));
-    let keepers = [start("router-1", &keeper), start("router-2", &keeper)];
-    let leavers = [start("router-1", &leaver), start("router-2", &leaver)];
+    let start = |router, token: &str| -> anyhow::Result<_> {
+        Ok(tokio::spawn(work(
+            Door::of(&cluster, router, token)?,
+            stop.clone(),
+        )))
+    };
+    let keepers = [start("router-1", &keeper)?, start("router-2", &keeper)?];
+    let leavers = [start("router-1", &leaver)?, start("router-2", &leaver)?];
 
     cluster.exchange_certificates(30).await?;
     let asked = Instant::now();
