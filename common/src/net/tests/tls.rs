@@ -63,6 +63,27 @@ impl Authority {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 async fn server(tls: Tls) -> Running {
     Running::start_with(|config| {
         config.identity = PeerInfo::new(Role::Store, 1, "s1");
@@ -103,10 +124,11 @@ async fn two_processes_that_show_good_certificates_talk() {
 
 #[tokio::test]
 async fn nobody_with_a_bad_certificate_reaches_the_service() {
-    let log = Arc::new(std::sync::Mutex::new(Vec::<u8>::new()));
+    let log = Log::default();
+    let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
-        .with_writer(log.clone());
+        .with_writer(move || writer.clone());
     // For this thread, on which everything here runs.
     let _told = tracing::subscriber::set_default(subscriber.finish());
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -160,7 +182,7 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
         ),
     ];
     for (case, reason, client) in cases {
-        log.lock().expect("no panic").clear();
+        log.0.lock().clear();
         let answer = echo(&client, &server.addr).await;
         let error = answer.expect_err(case);
         // On the last flight of TLS 1.3 the dialer can't tell yet that it was refused; nothing reached the service.
@@ -171,7 +193,7 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
         // The server may hear of it after the caller.
         let told = async {
             loop {
-                let text = String::from_utf8_lossy(&log.lock().expect("no panic")).into_owned();
+                let text = log.text();
                 let is_told = |line: &str| line.contains("connection refused") && line.contains(reason);
                 if text.lines().any(is_told) {
                     return;
@@ -180,7 +202,7 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
             }
         };
         let told = clock::timeout(Duration::from_secs(10), told).await;
-        let text = String::from_utf8_lossy(&log.lock().expect("no panic")).into_owned();
+        let text = log.text();
         assert!(told.is_ok(), "{case}: {reason:?} is not in {text}");
     }
     assert_eq!(server.calls(), Vec::<Bytes>::new());
