@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_used_is_refused_before_anything_is_sent() {
-        assert!(matches!(Token::new("hf_\n"), Err(Error::Credentials(_))));
+        assert!(matches!(Token::new("hf_a\nb"), Err(Error::Credentials(_))));
         let with = |tls| Options {
             tls,
             ..Options::default()
