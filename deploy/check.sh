@@ -25,17 +25,24 @@ fi
 export PATH=$tools/bin:$PATH
 
 tell "scripts"
-shellcheck deploy/*.sh deploy/image/* deploy/kubernetes/holdfast .ci/run
+shellcheck deploy/*.sh deploy/image/* deploy/kubernetes/holdfast deploy/kubernetes/make-secrets .ci/run
 
 tell "the image's recipe"
 hadolint --failure-threshold style deploy/Dockerfile
 # What it copies has to be there, and not be kept from the builder.
-for path in deploy/image/drain-store deploy/image/found-or-join deploy/image/probe console/dist/index.html; do
+for path in deploy/image/drain-store deploy/image/found-or-join deploy/image/make-certificates deploy/image/probe console/dist/index.html; do
     [ -e "$path" ] || { echo "$path is missing"; exit 1; }
 done
 
+tell "secured by default"
+# Who wants it otherwise says so; nothing here does.
+if grep -rniE 'insecure[^a-z]*(=|:) *"?true|--insecure' deploy/compose.yaml deploy/kubernetes deploy/systemd; then
+    echo "something in deploy/ is started insecure"
+    exit 1
+fi
+
 tell "compose"
-docker-compose -f deploy/compose.yaml config --quiet 2>"$work/compose"
+docker-compose -f deploy/compose.yaml --profile admin config --quiet 2>"$work/compose"
 # A variable that is not set, or a field that is out of use, is only warned of.
 [ ! -s "$work/compose" ] || { cat "$work/compose"; exit 1; }
 

@@ -29,7 +29,9 @@ Examples for --restart:
   holdfast up           'curl -fsS -X POST "$C/stop/$NAME" && curl -fsS -X POST "$C/start/$NAME"', with C=http://127.0.0.1:7409/api/control
 
 It changes nothing unless the cluster is healthy, and stops at the first thing that does not come back in time. A store that was being
-drained then stays so: `holdfast store resume ID`. HOLDFAST names the binary (default: holdfast). Needs jq and curl.
+drained then stays so: `holdfast store resume ID`. HOLDFAST names the binary (default: holdfast). Needs jq and curl. With
+HOLDFAST_CA, the authority of a cluster with TLS, processes are asked by https; HOLDFAST_TOKEN or the other variables of `holdfast`
+say who asks.
 TEXT
 }
 
@@ -67,6 +69,15 @@ done
 for tool in jq curl "$holdfast"; do
     command -v "$tool" >/dev/null || die "there is no $tool"
 done
+
+# What a process says of itself to everybody.
+ask() {
+    if [ -n "${HOLDFAST_CA:-}" ]; then
+        curl -fsS --max-time 5 --cacert "$HOLDFAST_CA" "https://$1"
+    else
+        curl -fsS --max-time 5 "http://$1"
+    fi
+}
 
 wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
 
@@ -112,7 +123,7 @@ healthy() {
 
 # When the process behind host:port started, or nothing.
 started() {
-    curl -fsS --max-time 5 "http://$1/metrics" 2>/dev/null | awk '$1 == "process_start_time_seconds" { print $2 }' || true
+    ask "$1/metrics" 2>/dev/null | awk '$1 == "process_start_time_seconds" { print $2 }' || true
 }
 
 is_new() {
@@ -122,14 +133,14 @@ is_new() {
     fi
     local now
     now=$(started "$HTTP")
-    [ -n "$now" ] && [ "$now" != "$before" ] && curl -fsS --max-time 5 -o /dev/null "http://$HTTP/ready" 2>/dev/null
+    [ -n "$now" ] && [ "$now" != "$before" ] && ask "$HTTP/ready" >/dev/null 2>&1
 }
 
 # Restarts one process and waits until it is another one, and ready.
 restart_process() {
     export ROLE=$1 NAME=$2 HTTP=$3 HOST=${3%:*}
     before=$(started "$HTTP")
-    [ -n "$before" ] || [ -n "$restarted" ] || die "$NAME does not tell its metrics at http://$HTTP: pass --restarted"
+    [ -n "$before" ] || [ -n "$restarted" ] || die "$NAME does not tell its metrics at $HTTP: pass --restarted"
     # Start times are whole seconds: a process must not be restarted within the one in which it started.
     [ "${before%.*}" != "$(date +%s)" ] || sleep 1
     bash -c "$restart" </dev/null >/dev/null || die "the command that restarts $NAME failed"

@@ -38,6 +38,7 @@ mod zipf;
 
 pub use args::LoadArgs;
 pub use driver::run;
+pub use http::Access;
 pub use keys::{Key, KeySpace};
 pub use loading::load;
 pub use report::{Latency, LoadReport, OperationReport, Report};

@@ -1,10 +1,10 @@
 //! One client's dealings with the target: what an operation is on the wire, and what its answer counts as.
 
-use std::{io, net::SocketAddr, net::ToSocketAddrs, time::Duration};
+use std::{io, net::ToSocketAddrs, time::Duration};
 
 use crate::{
     Error,
-    http::{Connection, RequestError},
+    http::{Access, Connection, Endpoint, RequestError},
     keys::Key,
     workload::Consistency,
 };
@@ -16,7 +16,7 @@ const REDIAL_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub enum Target {
     /// A Holdfast cluster, through its routers; clients spread over them and move on to the next when one fails.
-    Holdfast(Vec<SocketAddr>),
+    Holdfast(Vec<Endpoint>),
     /// An etcd member.
     #[cfg(feature = "etcd")]
     Etcd(crate::etcd::Endpoint),
@@ -65,7 +65,7 @@ pub(crate) enum Session {
 
 #[derive(Debug)]
 pub(crate) struct HoldfastSession {
-    routers: Vec<SocketAddr>,
+    routers: Vec<Endpoint>,
     /// Index of the router in use.
     current: usize,
     /// Absent before the first request, after a failure, and while a request is under way: whoever gives up on a request
@@ -76,11 +76,20 @@ pub(crate) struct HoldfastSession {
 }
 
 impl Target {
-    /// A Holdfast cluster, from its routers' addresses: `http://HOST:PORT` or `HOST:PORT`, at least one.
+    /// A Holdfast cluster that asks nobody who they are, from its routers' addresses: `http://HOST:PORT` or `HOST:PORT`, at
+    /// least one.
     pub fn holdfast<S: AsRef<str>>(routers: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+        Self::holdfast_as(routers, &Access::default())
+    }
+
+    /// A Holdfast cluster in somebody's name, from its routers' addresses, which may be `https://HOST:PORT`.
+    pub fn holdfast_as<S: AsRef<str>>(
+        routers: impl IntoIterator<Item = S>,
+        access: &Access,
+    ) -> Result<Self, Error> {
         let routers: Vec<_> = routers
             .into_iter()
-            .map(|router| resolve(router.as_ref()))
+            .map(|router| resolve(router.as_ref(), access))
             .collect::<Result<_, _>>()?;
         if routers.is_empty() {
             return Err(Error::InvalidTarget {
@@ -101,22 +110,26 @@ impl Target {
     }
 }
 
-fn resolve(router: &str) -> Result<SocketAddr, Error> {
+fn resolve(router: &str, access: &Access) -> Result<Endpoint, Error> {
     let invalid = |reason: String| Error::InvalidTarget {
         target: router.to_owned(),
         reason,
     };
-    if router.starts_with("https://") {
-        return Err(invalid("the load generator does not speak TLS".to_owned()));
-    }
-    let address = router
-        .strip_prefix("http://")
-        .unwrap_or(router)
-        .trim_end_matches('/');
+    let (secured, address) = match router.strip_prefix("https://") {
+        Some(address) => (true, address),
+        None => (false, router.strip_prefix("http://").unwrap_or(router)),
+    };
+    let address = address.trim_end_matches('/');
     let mut resolved = address
         .to_socket_addrs()
         .map_err(|error| invalid(error.to_string()))?;
-    resolved.next().ok_or_else(|| invalid("no address".to_owned()))
+    let resolved = resolved.next().ok_or_else(|| invalid("no address".to_owned()))?;
+    let name = address.rsplit_once(':').map_or(address, |(name, _)| name);
+    let endpoint = match secured {
+        true => Endpoint::secured(resolved, name.trim_matches(['[', ']']), access).map_err(invalid)?,
+        false => Endpoint::plain(resolved),
+    };
+    Ok(endpoint.in_the_name_of(access))
 }
 
 /// Connects clients `clients` to the target, each over what it will use.
@@ -170,15 +183,15 @@ impl Session {
 }
 
 impl HoldfastSession {
-    async fn connect(routers: &[SocketAddr], client: usize, consistency: Consistency) -> Result<Self, Error> {
+    async fn connect(routers: &[Endpoint], client: usize, consistency: Consistency) -> Result<Self, Error> {
         let read_query = match consistency {
             Consistency::Linearizable => "",
             Consistency::Stale => "?consistency=stale",
         };
         let current = client % routers.len();
-        let dial = Connection::open(routers[current]).await;
+        let dial = Connection::open(&routers[current]).await;
         let connection = dial.map_err(|error| Error::Connect {
-            target: routers[current].to_string(),
+            target: routers[current].address.to_string(),
             failure: Failure::Connect(error.kind()),
         })?;
         Ok(Self {
@@ -242,7 +255,7 @@ impl HoldfastSession {
     }
 
     async fn redial(&mut self) -> Result<Connection, Failure> {
-        match Connection::open(self.routers[self.current]).await {
+        match Connection::open(&self.routers[self.current]).await {
             Ok(connection) => Ok(connection),
             Err(error) => {
                 self.current = (self.current + 1) % self.routers.len();
@@ -276,7 +289,8 @@ mod tests {
         ] {
             match Target::holdfast([text]) {
                 Ok(Target::Holdfast(routers)) => {
-                    assert_eq!(routers, ["127.0.0.1:7400".parse().expect("an address")])
+                    let addresses: Vec<_> = routers.iter().map(|router| router.address).collect();
+                    assert_eq!(addresses, ["127.0.0.1:7400".parse().expect("an address")])
                 }
                 other => panic!("{text}: {other:?}"),
             }

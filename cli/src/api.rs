@@ -31,7 +31,8 @@ impl Api {
             .connect_timeout(Duration::from_secs(5))
             .default_headers(login.headers()?)
             .no_proxy();
-        if let Some(tls) = login.tls()? {
+        if let Some(mut tls) = login.tls()? {
+            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
             client = client.use_preconfigured_tls(tls);
         } else if base.starts_with("https:") {
             return Err(Failure::usage(
@@ -39,11 +40,7 @@ impl Api {
             ));
         }
         let client = client.build().map_err(anyhow::Error::from)?;
-        let base = if base.contains("://") {
-            base.to_owned()
-        } else {
-            format!("http://{base}")
-        };
+        let base = login::absolute(base);
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             client,
@@ -120,6 +117,23 @@ impl Api {
             Exit::OutcomeUnknown,
             format!("{} broke off before it answered: {error}", self.base),
         )
+    }
+}
+
+impl From<holdfast_client::Error> for Failure {
+    fn from(error: holdfast_client::Error) -> Self {
+        use holdfast_client::Error;
+        let text = error.to_string();
+        match error {
+            Error::Address(_) | Error::Credentials(_) => Self::usage(text),
+            Error::Refused(problem) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or_default();
+                Self::new(exit_for(status), problem.detail)
+            }
+            Error::Unavailable(_) => Self::new(Exit::Unavailable, format!("{text}: is the cluster running?")),
+            Error::OutcomeUnknown(_) => Self::new(Exit::OutcomeUnknown, text),
+            Error::Nonsense(_) => Self::new(Exit::Other, text),
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use holdfast_client::Client;
 
 use crate::api::{Api, Login};
 use crate::exit::Outcome;
 use crate::output::Format;
-use crate::{admin, bench, cert, kv, roles, up};
+use crate::{admin, bench, cert, kv, probe, roles, up};
 
 /// A sharded, strongly consistent key-value store. Without a command: a local cluster, as `holdfast up`.
 #[derive(Debug, Parser)]
@@ -35,6 +36,11 @@ pub(crate) struct DataArgs {
 }
 
 impl DataArgs {
+    /// The router, as programs speak to it.
+    pub(crate) fn client(&self) -> Outcome<Client> {
+        self.login.client(&self.url)
+    }
+
     /// The router.
     pub(crate) fn api(&self) -> Outcome<Api> {
         Api::new(&self.url, &self.login)
@@ -110,6 +116,8 @@ pub(crate) enum Command {
     /// Make the certificates with which processes and clients prove who they are
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Ask one process whether it is up
+    Probe(probe::ProbeArgs),
     /// Put load on a router and report what it took
     Bench(bench::BenchArgs),
     /// Print a completion script

@@ -1,8 +1,11 @@
 //! `holdfast bench`: load on a router.
 
-use clap::Args;
-use holdfast_bench::{Error, LoadArgs, Target};
+use std::sync::Arc;
 
+use clap::Args;
+use holdfast_bench::{Access, Error, LoadArgs, Target};
+
+use crate::api::Login;
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Format};
 
@@ -21,12 +24,18 @@ pub(crate) struct BenchArgs {
     /// How the report is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+    #[command(flatten)]
+    login: Login,
 }
 
 /// Writes the key set, puts the load on and reports what it took.
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let workload = args.load.workload().map_err(Failure::usage)?;
-    let target = Target::holdfast(&args.router).map_err(failure)?;
+    let access = Access {
+        tls: args.login.tls()?.map(Arc::new),
+        token: args.login.token()?,
+    };
+    let target = Target::holdfast_as(&args.router, &access).map_err(failure)?;
     if !args.load.no_load {
         let loaded = holdfast_bench::load(&workload, &target).map_err(failure)?;
         eprintln!("loaded {} keys in {:.1} s", loaded.keys, loaded.seconds);

@@ -12,6 +12,7 @@ mod exit;
 mod kv;
 pub mod metrics;
 mod output;
+mod probe;
 mod roles;
 mod up;
 
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Status(args) => client(admin::status::run(args)),
         Command::Token(command) => client(admin::token::run(command)),
         Command::Cert(command) => cert::run(command),
+        Command::Probe(args) => client(probe::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -10,7 +10,11 @@ use tokio::time::Instant;
 use crate::error::{Error, Problem};
 use crate::operations::Condition;
 use crate::retry::{self, Decision, Ended};
+use crate::security::{Tls, Token, secured};
 use crate::text::escaped;
+
+/// The most that may be asked for, which is a day.
+const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -19,6 +23,12 @@ pub struct Options {
     pub timeout: Duration,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
+    /// How long an address is tried at which nothing can be connected at all.
+    pub unreachable_timeout: Duration,
+    /// Whom to believe and what to show; without it there is no `https`.
+    pub tls: Option<Tls>,
+    /// What proves who asks, with every request.
+    pub token: Option<Token>,
 }
 
 impl Default for Options {
@@ -26,6 +36,9 @@ impl Default for Options {
         Self {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
+            unreachable_timeout: Duration::from_secs(30),
+            tls: None,
+            token: None,
         }
     }
 }
@@ -68,20 +81,25 @@ impl Client {
     /// A client that behaves as `options` say.
     ///
     /// # Errors
-    /// [`Error::Address`].
+    /// [`Error::Address`] and [`Error::Credentials`].
     pub fn with(address: &str, options: Options) -> Result<Self, Error> {
         let not_one = || Error::Address(address.to_owned());
         let base = address.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(not_one());
         }
+        if base.starts_with("https://") && options.tls.is_none() {
+            let missing = "https needs the authority that signed the router's certificate";
+            return Err(Error::Credentials(missing.to_owned()));
+        }
         let http = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)
             // A scan takes as long as it takes; one of which nothing comes any more is broken.
             .read_timeout(options.timeout)
-            .no_proxy()
+            .no_proxy();
+        let http = secured(http, options.tls.as_ref(), options.token.as_ref())?
             .build()
-            .map_err(|_| not_one())?;
+            .map_err(|error| Error::Credentials(error.to_string()))?;
         Ok(Self { base, http, options })
     }
 
@@ -102,7 +120,8 @@ impl Client {
         key: impl AsRef<[u8]>,
         max_staleness: Duration,
     ) -> Result<Option<Record>, Error> {
-        let (key, most) = (escaped(key.as_ref()), max_staleness.as_millis());
+        let most = max_staleness.min(MAX_STALENESS).as_millis();
+        let key = escaped(key.as_ref());
         self.read(&format!("/v1/kv/{key}?consistency=stale&max_staleness={most}"))
             .await
     }
@@ -134,7 +153,7 @@ impl Client {
             path: format!("/v1/kv/{}", escaped(key.as_ref())),
             value: value.into(),
             condition: None,
-            name: None,
+            name: Name::Fresh,
         }
     }
 
@@ -144,7 +163,7 @@ impl Client {
     /// See [`Error`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Error> {
         let path = format!("/v1/kv/{}", escaped(key.as_ref()));
-        let headers = named(None);
+        let headers = named(&Name::Fresh);
         self.send(Method::DELETE, &path, headers, Bytes::new())
             .await
             .map(drop)
@@ -156,7 +175,7 @@ impl Client {
     /// See [`Error`]; [`Error::is_precondition`] if it has another one, or is not there.
     pub async fn delete_revision(&self, key: impl AsRef<[u8]>, revision: u64) -> Result<(), Error> {
         let path = format!("/v1/kv/{}", escaped(key.as_ref()));
-        let mut headers = named(None);
+        let mut headers = named(&Name::Fresh);
         insert(&mut headers, IF_MATCH, &format!("\"{revision}\""));
         self.send(Method::DELETE, &path, headers, Bytes::new())
             .await
@@ -172,7 +191,8 @@ impl Client {
         body: Bytes,
     ) -> Result<Response, Error> {
         let writes = !matches!(method, Method::GET | Method::HEAD);
-        let deadline = Instant::now() + self.options.timeout;
+        let begun = Instant::now();
+        let deadline = begun + self.options.timeout;
         let (mut attempts, mut unsure) = (0, false);
         loop {
             attempts += 1;
@@ -191,7 +211,11 @@ impl Client {
             };
             unsure |= writes && retry::may_have_applied(ended);
             let after = answer.as_ref().ok().and_then(retry_after);
-            let left = deadline.saturating_duration_since(Instant::now());
+            let end = match ended {
+                Ended::Unconnected => deadline.min(begun + self.options.unreachable_timeout),
+                _ => deadline,
+            };
+            let left = end.saturating_duration_since(Instant::now());
             let why = match (retry::decide(ended, attempts, after, left, unsure), answer) {
                 (Decision::Take, Ok(response)) => return taken(response).await,
                 (Decision::Again(pause), _) => {
@@ -199,7 +223,7 @@ impl Client {
                     continue;
                 }
                 (_, Ok(response)) => problem(response).await.to_string(),
-                (_, Err(error)) => error.to_string(),
+                (_, Err(error)) => reason(&self.base, &error),
             };
             return Err(if unsure {
                 Error::OutcomeUnknown(why)
@@ -218,7 +242,7 @@ impl Client {
         );
         let request = self.http.get(format!("{}{path}", self.base)).headers(headers);
         let answer = request.send().await;
-        taken(answer.map_err(|error| Error::Unavailable(error.to_string()))?).await
+        taken(answer.map_err(|error| Error::Unavailable(reason(&self.base, &error)))?).await
     }
 }
 
@@ -230,7 +254,18 @@ pub struct Write<'a> {
     path: String,
     value: Bytes,
     condition: Option<Condition>,
-    name: Option<String>,
+    name: Name,
+}
+
+/// By what a range knows a write that it has applied already.
+#[derive(Clone, Debug)]
+pub(crate) enum Name {
+    /// One that nobody else has.
+    Fresh,
+    /// The caller's.
+    Given(String),
+    /// Nothing: it may be applied again.
+    None,
 }
 
 impl Write<'_> {
@@ -249,7 +284,14 @@ impl Write<'_> {
     /// Gives the write a name of the caller's, 1 to 200 visible ASCII characters, under which it is applied once even if
     /// another process repeats it. Without it the client makes one up.
     pub fn named(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.name = Name::Given(name.into());
+        self
+    }
+
+    /// Lets the write be applied again when its answer was lost, which spares the range to remember it: for a value that nobody
+    /// else writes meanwhile, or that is the same whoever writes it.
+    pub fn repeatable(mut self) -> Self {
+        self.name = Name::None;
         self
     }
 
@@ -258,7 +300,7 @@ impl Write<'_> {
     /// # Errors
     /// See [`Error`]; [`Error::is_precondition`] if the condition did not hold.
     pub async fn send(self) -> Result<Written, Error> {
-        let mut headers = named(self.name.as_deref());
+        let mut headers = named(&self.name);
         match &self.condition {
             None => {}
             Some(Condition::Absent) => insert(&mut headers, IF_NONE_MATCH, "*"),
@@ -281,11 +323,14 @@ impl Write<'_> {
     }
 }
 
-/// Headers with a name for a write: the caller's, or a fresh one.
-pub(crate) fn named(name: Option<&str>) -> HeaderMap {
+/// Headers with a name for a write, if it has one.
+pub(crate) fn named(name: &Name) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let fresh = || format!("{:032x}", rand::random::<u128>());
-    let name = name.map_or_else(fresh, str::to_owned);
+    let name = match name {
+        Name::Fresh => format!("{:032x}", rand::random::<u128>()),
+        Name::Given(name) => name.clone(),
+        Name::None => return headers,
+    };
     insert(
         &mut headers,
         reqwest::header::HeaderName::from_static("idempotency-key"),
@@ -298,6 +343,19 @@ pub(crate) fn named(name: Option<&str>) -> HeaderMap {
 fn insert(headers: &mut HeaderMap, name: reqwest::header::HeaderName, value: &str) {
     let value = HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""));
     headers.insert(name, value);
+}
+
+/// Why there is no answer. What reqwest says stands in the sources of its error.
+fn reason(base: &str, error: &reqwest::Error) -> String {
+    let sources = std::iter::successors(std::error::Error::source(error), |source| source.source());
+    let innermost = sources
+        .last()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    if error.is_connect() {
+        format!("nothing answers at {base}: {innermost}")
+    } else {
+        format!("{base} did not answer: {innermost}")
+    }
 }
 
 async fn taken(response: Response) -> Result<Response, Error> {

@@ -8,6 +8,9 @@ pub enum Error {
     /// The address is not one.
     #[error("{0:?} is not the address of a router")]
     Address(String),
+    /// The token or the certificates can't be used, or `https` is asked for and nobody is believed.
+    #[error("{0}")]
+    Credentials(String),
     /// The cluster refused, and repeating the request changes nothing.
     #[error("{0}")]
     Refused(Problem),
@@ -28,7 +31,7 @@ impl Error {
         match self {
             Self::Unavailable(_) | Self::OutcomeUnknown(_) => true,
             Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
-            Self::Address(_) | Self::Nonsense(_) => false,
+            Self::Address(_) | Self::Credentials(_) | Self::Nonsense(_) => false,
         }
     }
 

@@ -22,6 +22,21 @@
 //! # }
 //! ```
 //!
+//! # A cluster that asks who you are
+//! ```no_run
+//! # fn example(token: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! use holdfast_client::{Client, Options, Tls, Token};
+//!
+//! let options = Options {
+//!     tls: Some(Tls::trusting(std::fs::read("pki/ca.pem")?)),
+//!     token: Some(Token::new(token)?),
+//!     ..Options::default()
+//! };
+//! let client = Client::with("https://kv.example.com:7400", options)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What is repeated
 //! A request that was not applied, as the router says or because nothing was connected, is sent again after a pause, until the
 //! client's time for it is over ([`Options::timeout`]). A *write* whose answer was lost, or which the router calls unknown (504),
@@ -34,9 +49,11 @@ mod error;
 mod operations;
 mod retry;
 mod scan;
+mod security;
 mod text;
 
 pub use self::client::{Client, Options, Record, Write, Written};
 pub use self::error::{Error, Problem};
 pub use self::operations::{Condition, Operation, Outcome, Transacted, Txn};
 pub use self::scan::{Item, Scan};
+pub use self::security::{Tls, Token};

@@ -11,6 +11,9 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::text::{self, escaped};
 
+/// Rows asked for at a time; they come as a stream.
+const MAX_ROWS: u64 = 1_000_000;
+
 /// Attempts to go on that may fail one after the other.
 const MAX_FAILURES: u32 = 5;
 
@@ -22,6 +25,7 @@ pub struct Scan {
     end: Option<Bytes>,
     reverse: bool,
     keys_only: bool,
+    limit: Option<u64>,
 }
 
 /// A row of a scan.
@@ -72,6 +76,20 @@ impl Scan {
         self
     }
 
+    /// No more than so many rows.
+    #[must_use]
+    pub fn limit(mut self, rows: u64) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Sets both bounds to what is given; what is not given is not bounded.
+    #[must_use]
+    pub fn bounds(mut self, start: Option<Bytes>, end: Option<Bytes>) -> Self {
+        (self.start, self.end) = (start, end);
+        self
+    }
+
     fn parameters(&self) -> String {
         let bound = |name: &str, bytes: &Option<Bytes>| {
             let bytes = bytes.as_ref();
@@ -102,6 +120,7 @@ impl Scan {
             rest.start = Some(prefix.clone());
             rest.end = after_prefix(&prefix);
         }
+        rest.limit = self.limit.map(|rows| rows.saturating_sub(1));
         if self.reverse {
             rest.end = Some(last.clone());
         } else {
@@ -177,7 +196,7 @@ impl Reading {
                 self.rest = self.rest.behind(&item.key);
                 return Ok(Some(item));
             }
-            if self.finished {
+            if self.finished || self.rest.limit == Some(0) {
                 return Ok(None);
             }
             match self.fill().await {
@@ -201,10 +220,13 @@ impl Reading {
         let body = match &mut self.body {
             Some(body) => body,
             None => {
+                let limit = self.rest.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
                 let path = match &self.cursor {
-                    Some(cursor) if self.rest.keys_only => format!("/v1/kv?keys_only=true&cursor={cursor}"),
-                    Some(cursor) => format!("/v1/kv?cursor={cursor}"),
-                    None => format!("/v1/kv?limit=1000000{}", self.rest.parameters()),
+                    Some(cursor) if self.rest.keys_only => {
+                        format!("/v1/kv?limit={limit}&keys_only=true&cursor={cursor}")
+                    }
+                    Some(cursor) => format!("/v1/kv?limit={limit}&cursor={cursor}"),
+                    None => format!("/v1/kv?limit={limit}{}", self.rest.parameters()),
                 };
                 self.buffer.clear();
                 let response = self.client.open(&path).await?;
@@ -261,6 +283,8 @@ mod tests {
         assert_eq!(rest.parameters(), "&start=user%2F&end=user%2F5&reverse=true");
         let rest = Scan::everything().keys_only().behind(&last);
         assert_eq!(rest.parameters(), "&start=user%2F5%00&keys_only=true");
+        let few = Scan::everything().limit(2).behind(&last).behind(&last);
+        assert_eq!(few.limit, Some(0));
         assert_eq!(after_prefix(b"\xff\xff"), None);
         assert_eq!(after_prefix(b"a\xff").as_deref(), Some(&b"b"[..]));
     }

@@ -6,6 +6,7 @@ import { extname, join } from 'node:path';
 const DIST = new URL('../dist/', import.meta.url).pathname;
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.woff2': 'font/woff2' };
 const STORES = 9;
+const ANYONE = { required: false, insecure: false, name: null, role: null, prefixes: [], expires_ms: null, may: { read: true, write: true, administer: true } };
 
 const keyOf = (i, count) => (i === 0 || i === count ? '' : `table/${String(i).padStart(6, '0')}`);
 
@@ -37,6 +38,7 @@ export async function serve(count, changing) {
   const server = createServer(async (request, response) => {
     const path = new URL(request.url, 'http://x').pathname;
     if (path === '/v1/live') return live(response, count, changing);
+    if (path === '/v1/session') return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(ANYONE));
     if (path === '/v1/heatmap') return response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(heatmap(count)));
     const name = extname(path) ? path.slice(1) : 'index.html';
     try {

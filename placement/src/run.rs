@@ -159,7 +159,10 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
         member.clone(),
         upstreams,
         render,
-        config.demands_credentials(),
+        admin::Posture {
+            demands_credentials: config.demands_credentials(),
+            insecure: config.insecure,
+        },
         shutdown.clone(),
     );
     let http = admin::serve(&config.http, tls.clone(), admin, ended.child_token()).await;

@@ -1,24 +1,29 @@
 //! What a router is told: by flags, environment or file, all with these names.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use holdfast_common::limits::{MAX_DEADLINE, MAX_VALUE_BYTES};
 use holdfast_common::tls::Files;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The configuration of a router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where it serves HTTP.
+    /// Where it serves HTTP: an IP address or a name of this machine, and a port.
+    #[serde(deserialize_with = "resolved")]
     pub http: SocketAddr,
     /// What to dial for the members of the placement driver: `HOST:PORT`, at least one.
     pub placement: Vec<String>,
     /// Its name, for logs and for those it connects to.
     #[serde(default = "default_name")]
     pub name: String,
+    /// What clients dial, when that is another address. It is told in the log; no process of the cluster dials a router.
+    #[serde(default)]
+    pub advertise: Option<String>,
     /// Allow plain text on an address other than loopback.
     #[serde(default)]
     pub insecure: bool,
@@ -39,6 +44,18 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// An address, of a name the first one that it has.
+fn resolved<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let no_address = |why: String| D::Error::custom(format!("http = {text:?} is not an address: {why}"));
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| no_address(error.to_string()))?;
+    addresses
+        .next()
+        .ok_or_else(|| no_address("the name has none".to_owned()))
+}
+
 fn default_name() -> String {
     "router".to_owned()
 }
@@ -49,6 +66,8 @@ fn default_name() -> String {
 pub struct Limits {
     /// Most client connections; further ones are answered 503 and closed.
     pub max_connections: usize,
+    /// Most of them that one credential has; a request over a further one is answered 429, and the connection closed.
+    pub max_connections_per_principal: usize,
     /// Most bytes of a value, at most [`MAX_VALUE_BYTES`].
     pub max_value_bytes: usize,
     /// Most bytes of values in memory, on their way in or out, over all requests; beyond it they are answered 429.
@@ -79,6 +98,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_principal: 5_000,
             max_value_bytes: MAX_VALUE_BYTES,
             max_body_bytes_in_flight: 256 << 20,
             max_scans: 64,
@@ -151,6 +171,10 @@ impl Config {
         let limits = &self.limits;
         let at_least_one = [
             ("max_connections", limits.max_connections as u64),
+            (
+                "max_connections_per_principal",
+                limits.max_connections_per_principal as u64,
+            ),
             ("max_value_bytes", limits.max_value_bytes as u64),
             ("max_scans", limits.max_scans as u64),
             ("header_timeout_ms", limits.header_timeout_ms),
@@ -210,6 +234,19 @@ mod tests {
     fn the_defaults_are_valid() {
         assert_eq!(config().validate(), Ok(()));
         assert_eq!(config().limits, Limits::default());
+    }
+
+    #[test]
+    fn it_listens_at_a_name_as_at_an_address() {
+        let at = |http: &str| {
+            let text = format!(r#"{{"http": "{http}", "placement": ["a:1"]}}"#);
+            serde_json::from_str::<Config>(&text).map(|config| config.http)
+        };
+        let local = at("localhost:7400").expect("a name of this machine");
+        assert!(local.ip().is_loopback() && local.port() == 7400);
+        for wrong in ["localhost", "127.0.0.1", "", "127.0.0.1:99999"] {
+            assert!(at(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

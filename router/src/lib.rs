@@ -28,6 +28,7 @@ mod gate;
 mod http;
 mod map_feed;
 pub mod metrics;
+mod places;
 mod point;
 mod quota;
 mod range_cache;

@@ -98,7 +98,8 @@ impl Router {
         let address = listener.local_addr().map_err(failed)?;
         let metrics = Arc::new(Metrics::new());
         let directory = Arc::new(Directory::new(client.clone(), metrics.clone()));
-        tracing::info!(%address, name = config.name, "the router takes HTTP");
+        let advertise = config.advertise.as_deref();
+        tracing::info!(%address, advertise, name = config.name, "the router takes HTTP");
         let demands_credentials = config.demands_credentials();
         Ok(Self {
             listener: Listener::new(listener, tls),
@@ -166,6 +167,7 @@ fn bounds(limits: &Limits) -> Bounds {
         },
         body_bytes: limits.max_body_bytes_in_flight,
         scans: limits.max_scans,
+        principal_connections: limits.max_connections_per_principal,
         idempotency_window_ms: limits.idempotency_window_ms,
     }
 }

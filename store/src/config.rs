@@ -22,6 +22,8 @@ pub struct Config {
     pub rpc: String,
     /// What others dial for RPC, when that is not [`Config::rpc`].
     pub advertise: Option<String>,
+    /// What others dial for HTTP, when that is not [`Config::http`].
+    pub advertise_http: Option<String>,
     /// RPC addresses of the placement members.
     pub placement: Vec<String>,
     /// Labels such as `zone = "a"`.
@@ -64,6 +66,7 @@ impl Default for Config {
             http: "127.0.0.1:7420".to_owned(),
             rpc: "127.0.0.1:7460".to_owned(),
             advertise: None,
+            advertise_http: None,
             placement: Vec::new(),
             labels: BTreeMap::new(),
             insecure: false,

@@ -25,7 +25,7 @@ pub(crate) fn introduction(config: &Config, dir: &DataDir) -> Register {
         known: dir.known(),
         directory: dir.nonce(),
         rpc_address: config.advertise.clone().unwrap_or_else(|| config.rpc.clone()),
-        http_address: config.http.clone(),
+        http_address: config.advertise_http.as_ref().unwrap_or(&config.http).clone(),
         labels: config.labels.clone(),
     }
 }

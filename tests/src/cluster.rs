@@ -16,6 +16,11 @@ use crate::{Admin, Client};
 /// One cluster at a time: tests share few processors, and several clusters would starve each other.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits until no other cluster runs.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How large a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -77,7 +82,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster with `program`, the `holdfast` under test, and returns once its first write would succeed.
     pub fn start(program: &str, options: Options) -> anyhow::Result<Self> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let dir = tempfile::Builder::new().prefix("holdfast-test-").tempdir()?;
         let base_port = free_ports()?;
         let mut cluster = Self {
@@ -305,7 +310,7 @@ fn alive(pid: u32) -> bool {
 }
 
 /// A base port with the ports that a cluster needs behind it free, below those that the kernel gives to clients.
-fn free_ports() -> anyhow::Result<u16> {
+pub(crate) fn free_ports() -> anyhow::Result<u16> {
     for _ in 0..200 {
         let base = rand::random_range(100..320) * 100;
         let held: Vec<_> = (base..base + 95)

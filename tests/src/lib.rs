@@ -8,10 +8,12 @@ mod admin;
 mod client;
 mod cluster;
 mod dataset;
+mod secured;
 mod writers;
 
 pub use admin::{Admin, Range, check_tiling};
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, Member, Options};
 pub use dataset::{Dataset, unicode};
+pub use secured::Secured;
 pub use writers::{History, Writers};

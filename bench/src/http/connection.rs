@@ -1,14 +1,13 @@
 //! One connection: a request goes out in one write, its answer comes back into a reused buffer.
 
-use std::{io, io::Write, net::SocketAddr};
+use std::{io, io::Write};
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use super::response::{Malformed, frame};
+use super::{
+    endpoint::{Endpoint, Stream},
+    response::{Malformed, frame},
+};
 
 /// Room for an answer of usual size without growing.
 const RECEIVE_BYTES: usize = 8 << 10;
@@ -16,9 +15,9 @@ const RECEIVE_BYTES: usize = 8 << 10;
 /// A keep-alive connection to one server. After an error it must be dropped: what it carries next is unknown.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
-    /// `Host` header, as dialled.
-    host: String,
+    stream: Stream,
+    /// What every request says.
+    head: Vec<u8>,
     outgoing: Vec<u8>,
     incoming: BytesMut,
     keep_alive: bool,
@@ -51,13 +50,11 @@ pub enum RequestError {
 }
 
 impl Connection {
-    /// Dials `address`.
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    /// Dials `endpoint`.
+    pub async fn open(endpoint: &Endpoint) -> io::Result<Self> {
         Ok(Self {
-            stream,
-            host: address.to_string(),
+            stream: endpoint.dial().await?,
+            head: endpoint.head().to_vec(),
             outgoing: Vec::with_capacity(1024),
             incoming: BytesMut::with_capacity(RECEIVE_BYTES),
             keep_alive: true,
@@ -80,7 +77,7 @@ impl Connection {
         body: Option<&[u8]>,
     ) -> Result<Response<'_>, RequestError> {
         self.encode(method, target, body);
-        self.stream.write_all(&self.outgoing).await?;
+        self.stream.write(&self.outgoing).await?;
 
         self.incoming.clear();
         self.incoming.reserve(RECEIVE_BYTES);
@@ -112,8 +109,8 @@ impl Connection {
         target
             .iter()
             .for_each(|part| out.extend_from_slice(part.as_bytes()));
-        out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
-        out.extend_from_slice(self.host.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        out.extend_from_slice(&self.head);
         if method == "POST" && body.is_some() {
             out.extend_from_slice(b"\r\ncontent-type: application/json");
         }
@@ -127,7 +124,7 @@ impl Connection {
     }
 
     async fn receive(&mut self) -> Result<(), RequestError> {
-        match self.stream.read_buf(&mut self.incoming).await? {
+        match self.stream.read(&mut self.incoming).await? {
             0 => Err(RequestError::Closed),
             _ => Ok(()),
         }

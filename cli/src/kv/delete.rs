@@ -7,8 +7,8 @@ use indicatif::ProgressBar;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use super::pages::{Lines, Selection};
-use super::{argument, key_path};
+use super::argument;
+use super::selection::{Lines, Selection};
 use crate::api::Api;
 use crate::args::DataArgs;
 use crate::exit::{Exit, Failure, Outcome};
@@ -38,15 +38,15 @@ pub(crate) struct DeleteArgs {
 
 /// Deletes the key, or the keys; one that is absent is deleted already.
 pub(crate) async fn run(args: DeleteArgs) -> Outcome {
-    let api = args.data.api()?;
     let Some(key) = &args.key else {
-        return many(&api, args).await;
+        return many(&args.data.api()?, args).await;
     };
-    let mut request = api.request(Method::DELETE, &key_path(argument(key)));
-    if let Some(revision) = args.if_revision {
-        request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+    let client = args.data.client()?;
+    match args.if_revision {
+        Some(revision) => client.delete_revision(argument(key), revision).await?,
+        None => client.delete(argument(key)).await?,
     }
-    api.send(request).await.map(drop)
+    Ok(())
 }
 
 /// Follows the router, which deletes page by page and says after each how far it is.

@@ -2,15 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
-use reqwest::Method;
 use serde_json::json;
 
+use super::argument;
 use super::rows::Row;
-use super::{argument, key_path};
 use crate::args::DataArgs;
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
 #[derive(Debug, Args)]
@@ -24,32 +24,28 @@ pub(crate) struct GetArgs {
     data: DataArgs,
 }
 
+/// How old a stale value may be: as old as can be asked for.
+const STALE: Duration = Duration::MAX;
+
 /// Prints the value as it is; with a line end on a terminal.
 pub(crate) async fn run(args: GetArgs) -> Outcome {
-    let api = args.data.api()?;
+    let client = args.data.client()?;
     let key = argument(&args.key);
-    let consistency = if args.stale { "?consistency=stale" } else { "" };
-    let response = api
-        .send(api.request(Method::GET, &format!("{}{consistency}", key_path(key))))
-        .await?;
-    let revision = revision(&response);
-    let value = response.bytes().await.map_err(anyhow::Error::from)?;
+    let record = match args.stale {
+        true => client.get_stale(key, STALE).await?,
+        false => client.get(key).await?,
+    };
+    let record = record.ok_or_else(|| Failure::new(Exit::NotFound, "there is no such key"))?;
     if args.data.output == Format::Json {
-        let mut row =
-            serde_json::to_value(Row::new(key.to_vec(), value.to_vec())).map_err(anyhow::Error::from)?;
-        row["revision"] = json!(revision);
+        let row = Row::new(key.to_vec(), record.value.to_vec());
+        let mut row = serde_json::to_value(row).map_err(anyhow::Error::from)?;
+        row["revision"] = json!(record.revision.to_string());
         return output::json(&row);
     }
     let mut out = std::io::stdout().lock();
-    out.write_all(&value)?;
+    out.write_all(&record.value)?;
     if out.is_terminal() {
         out.write_all(b"\n")?;
     }
     Ok(out.flush()?)
-}
-
-/// The revision that an answer's ETag carries.
-pub(super) fn revision(response: &reqwest::Response) -> Option<String> {
-    let etag = response.headers().get(reqwest::header::ETAG)?.to_str().ok()?;
-    Some(etag.trim_matches('"').to_owned())
 }

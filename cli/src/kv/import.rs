@@ -3,21 +3,16 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use flate2::read::MultiGzDecoder;
 use futures::stream::{FuturesUnordered, StreamExt};
+use holdfast_client::Client;
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Method;
 
-use super::key_path;
 use super::rows::{self, FileFormat};
-use crate::api::{Api, Login};
-use crate::exit::{Exit, Failure, Outcome};
-
-/// Times a row is sent again while the cluster can't take it.
-const ATTEMPTS: u32 = 8;
+use crate::api::Login;
+use crate::exit::{Failure, Outcome};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -43,7 +38,7 @@ pub(crate) struct ImportArgs {
 
 /// Writes every row; stops at the first that can't be written. Importing the same file again is harmless.
 pub(crate) async fn run(args: ImportArgs) -> Outcome {
-    let api = Api::new(&args.url, &args.login)?;
+    let client = args.login.client(&args.url)?;
     let format = args.format.unwrap_or_else(|| format_of(&args.file));
     let (mut source, progress) = open(&args.file)?;
     let mut in_flight = FuturesUnordered::new();
@@ -61,7 +56,7 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
             }
             let (key, value) = rows::parse(format, text)
                 .map_err(|error| Failure::usage(format!("line {number}: {error}")))?;
-            in_flight.push(put(&api, number, key, value));
+            in_flight.push(put(&client, number, key, value));
         }
         match in_flight.next().await {
             None => break,
@@ -75,27 +70,13 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
     Ok(())
 }
 
-/// Puts one row. A put is the same however often it is done, so an unknown outcome is simply tried again.
-async fn put(api: &Api, line: u64, key: Vec<u8>, value: Vec<u8>) -> Outcome {
-    let path = key_path(&key);
-    let mut attempt = 1;
-    loop {
-        let error = match api
-            .send(api.request(Method::PUT, &path).body(value.clone()))
-            .await
-        {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        if attempt == ATTEMPTS || !matches!(error.exit(), Exit::Unavailable | Exit::OutcomeUnknown) {
-            return Err(Failure::new(error.exit(), format!("line {line}: {error}")));
-        }
-        holdfast_common::clock::sleep(holdfast_common::clock::jittered(Duration::from_millis(
-            50 << attempt,
-        )))
-        .await;
-        attempt += 1;
-    }
+/// Puts one row. A put is the same however often it is done, so it needs no name.
+async fn put(client: &Client, line: u64, key: Vec<u8>, value: Vec<u8>) -> Outcome {
+    let written = client.write(key, value).repeatable().send().await;
+    written.map(drop).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure::new(failure.exit(), format!("line {line}: {failure}"))
+    })
 }
 
 /// Opens the source behind a progress bar that counts its bytes as they lie on disk.

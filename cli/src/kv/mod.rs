@@ -4,10 +4,10 @@ mod delete;
 mod export;
 mod get;
 mod import;
-mod pages;
 mod put;
 mod rows;
 mod scan;
+mod selection;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -52,11 +52,6 @@ pub(crate) async fn run(command: KvCommand) -> Outcome {
     }
 }
 
-/// The path of a key.
-fn key_path(key: &[u8]) -> String {
-    format!("/v1/kv/{}", percent_encode(key, ESCAPED))
-}
-
 /// The bytes of an argument, whatever its encoding.
 fn argument(text: &OsString) -> &[u8] {
     text.as_bytes()
@@ -72,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_of_a_key_survives_the_path() {
-        assert_eq!(key_path(b"a/b c\x00\xff..+%"), "/v1/kv/a%2Fb%20c%00%FF..%2B%25");
+    fn every_byte_of_a_bound_survives_the_query() {
+        assert_eq!(query(b"a/b c\x00\xff..+%"), "a%2Fb%20c%00%FF..%2B%25");
     }
 }

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::io::Read;
 
 use clap::Args;
-use reqwest::{Method, StatusCode, header};
+use holdfast_client::{Condition, Written};
 use serde_json::json;
 
-use super::get::revision;
-use super::{argument, key_path};
+use super::argument;
 use crate::args::DataArgs;
 use crate::exit::Outcome;
 use crate::output::{self, Format};
@@ -34,7 +33,7 @@ pub(crate) struct PutArgs {
 
 /// Writes the value and says which revision it got.
 pub(crate) async fn run(args: PutArgs) -> Outcome {
-    let api = args.data.api()?;
+    let client = args.data.client()?;
     let value = match argument(&args.value) {
         b"-" => {
             let mut value = Vec::new();
@@ -43,24 +42,19 @@ pub(crate) async fn run(args: PutArgs) -> Outcome {
         }
         bytes => bytes.to_vec(),
     };
-    let ttl = args
-        .ttl
-        .map(|seconds| format!("?ttl={seconds}"))
-        .unwrap_or_default();
-    let mut request = api
-        .request(Method::PUT, &format!("{}{ttl}", key_path(argument(&args.key))))
-        .body(value);
+    let mut write = client.write(argument(&args.key), value);
+    if let Some(seconds) = args.ttl {
+        write = write.ttl(seconds);
+    }
     if args.if_absent {
-        request = request.header(header::IF_NONE_MATCH, "*");
+        write = write.only_if(Condition::Absent);
     }
     if let Some(revision) = args.if_revision {
-        request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        write = write.only_if(Condition::Revision(revision));
     }
-    let response = api.send(request).await?;
-    let created = response.status() == StatusCode::CREATED;
-    let revision = revision(&response).unwrap_or_default();
+    let Written { created, revision } = write.send().await?;
     match args.data.output {
-        Format::Json => output::json(&json!({"created": created, "revision": revision})),
+        Format::Json => output::json(&json!({"created": created, "revision": revision.to_string()})),
         Format::Table => output::line(format!(
             "{} at revision {revision}",
             if created { "created" } else { "replaced" }

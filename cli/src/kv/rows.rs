@@ -57,17 +57,22 @@ impl Row {
         }
     }
 
+    /// The JSON form of a key alone.
+    pub(crate) fn key(key: Vec<u8>) -> Self {
+        let (key, key_base64) = text_or_base64(key);
+        Self {
+            key,
+            key_base64,
+            ..Self::default()
+        }
+    }
+
     /// The row's bytes.
     pub(crate) fn into_bytes(self) -> Result<(Vec<u8>, Vec<u8>), Error> {
         Ok((
             bytes("key", self.key, self.key_base64)?,
             bytes("value", self.value, self.value_base64)?,
         ))
-    }
-
-    /// The key's bytes, of a row that may have no value.
-    pub(crate) fn into_key(self) -> Result<Vec<u8>, Error> {
-        bytes("key", self.key, self.key_base64)
     }
 }
 

@@ -256,11 +256,30 @@ fn what_kubernetes_mounts_is_accepted_with_the_environment_of_a_pod() {
             "holdfast-placement-0.holdfast-placement:7450",
         ),
         ("HOLDFAST_PLACEMENT_DATA_DIR", "/var/lib/holdfast/data"),
+        (
+            "HOLDFAST_PLACEMENT_TLS_CERT",
+            "/etc/holdfast/tls/holdfast-placement-0.pem",
+        ),
+        (
+            "HOLDFAST_PLACEMENT_TLS_KEY",
+            "/etc/holdfast/tls/holdfast-placement-0-key.pem",
+        ),
     ];
     placement_starts("deploy/kubernetes/base/placement.toml", &placement);
     let store = [
         ("HOLDFAST_STORE_NAME", "holdfast-store-0"),
-        ("HOLDFAST_STORE_HTTP", "10.1.2.3:7420"),
+        (
+            "HOLDFAST_STORE_ADVERTISE_HTTP",
+            "holdfast-store-0.holdfast-store:7420",
+        ),
+        (
+            "HOLDFAST_STORE_TLS_CERT",
+            "/etc/holdfast/tls/holdfast-store-0.pem",
+        ),
+        (
+            "HOLDFAST_STORE_TLS_KEY",
+            "/etc/holdfast/tls/holdfast-store-0-key.pem",
+        ),
         ("HOLDFAST_STORE_ADVERTISE", "holdfast-store-0.holdfast-store:7460"),
         ("HOLDFAST_STORE_LABELS", "zone=a,node=n1"),
     ];

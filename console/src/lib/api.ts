@@ -26,16 +26,27 @@ const UNREACHABLE: Document = {
   retryable: true,
 };
 
+/** Told when an answer says that whoever asks is not known (any more). */
+let stranger = (): void => undefined;
+
+export function whenStranger(act: () => void): void {
+  stranger = act;
+}
+
 /** The answer, if it is one of success or of the `expected` statuses. */
 export async function request(path: string, init: RequestInit = {}, expected: number[] = []): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path, init);
+    const headers = new Headers(init.headers);
+    // A session's cookie counts with this alone: the page of another site can't send it.
+    headers.set('x-holdfast-console', '1');
+    response = await fetch(path, { ...init, headers });
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new Problem(UNREACHABLE);
   }
   if (response.ok || expected.includes(response.status)) return response;
+  if (response.status === 401 && path !== '/v1/session') stranger();
   throw new Problem(await documentOf(response));
 }
 

@@ -2,6 +2,7 @@
 
 import { get, post } from './api.ts';
 import { live } from './live.svelte.ts';
+import { session } from './session.svelte.ts';
 
 export interface Node {
   node_id: string;
@@ -26,7 +27,8 @@ class Launcher {
   }
 
   async refresh(): Promise<void> {
-    if (!this.isThere) return;
+    // Processes are an admin's to see.
+    if (!this.isThere || !session.may.administer) return;
     const turn = ++this.#asked;
     try {
       const { nodes } = await get<{ nodes: Node[] }>('/api/control/nodes');

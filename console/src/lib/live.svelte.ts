@@ -28,6 +28,8 @@ const nothing = (): Things => ({ stores: new Map(), ranges: new Map(), operators
 class Live {
   line = $state<'connecting' | 'open' | 'lost'>('connecting');
   lostAt = $state(0);
+  /** How often it was lost. */
+  losses = $state(0);
   now = $state(Date.now());
   about = $state.raw<About | null>(null);
   cluster = $state.raw<Cluster | null>(null);
@@ -52,9 +54,10 @@ class Live {
   #heard = 0;
   #attempts = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  #isPaused = true;
 
+  /** Watches over the line, which `resume` opens. */
   start(): void {
-    this.#open();
     setInterval(() => {
       this.now = Date.now();
       if (this.#source && this.now - this.#heard > SILENCE_MS) this.#lose();
@@ -67,8 +70,28 @@ class Live {
 
   /** Tries again now rather than in a moment. */
   reopen(): void {
+    if (this.#isPaused) return;
     clearTimeout(this.#retry);
     this.#open();
+  }
+
+  resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.line = 'connecting';
+    this.#open();
+  }
+
+  /** Hears nothing until it is told to go on, and forgets what it knew: whoever looks next may be somebody else. */
+  pause(): void {
+    this.#isPaused = true;
+    clearTimeout(this.#retry);
+    this.#source?.close();
+    this.#source = null;
+    this.#things = nothing();
+    this.#arriving = null;
+    [this.about, this.cluster, this.config] = [null, null, null];
+    [this.stores, this.ranges, this.operators, this.decisions, this.figures] = [[], [], [], [], []];
   }
 
   store(id: number | null | undefined): Store | undefined {
@@ -123,6 +146,7 @@ class Live {
     this.#source = null;
     if (this.line !== 'lost') this.lostAt = Date.now();
     this.line = 'lost';
+    this.losses++;
     const pause = RETRY_MS[Math.min(this.#attempts++, RETRY_MS.length - 1)];
     clearTimeout(this.#retry);
     this.#retry = setTimeout(() => this.#open(), pause);

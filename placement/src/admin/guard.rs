@@ -3,6 +3,7 @@
 //! | request | needs |
 //! |---|---|
 //! | `/health`, `/ready`, `/metrics`, `/openapi.json`, the console's own files | nothing: there are no keys in them |
+//! | `/v1/session` | nothing: it says who asks, and lets people in |
 //! | `/router/…` | nothing here: it goes to a router with its token, and the router decides |
 //! | other GET, `POST /v1/plan` | reading all keys, since bounds of ranges are keys |
 //! | everything else, and `/v1/tokens` in any way | an admin |
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 
 use super::Admin;
 use super::problem::Problem;
+use super::session::Held;
 
 /// Whom a member has seen that hands a request on.
 const SEEN: HeaderName = HeaderName::from_static("x-holdfast-identity");
@@ -61,7 +63,7 @@ impl Guard {
 
 impl Admin {
     /// Whether this member leads.
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         self.member.get().is_some_and(|member| member.lead().is_ok())
     }
 
@@ -87,6 +89,7 @@ fn needed(method: &Method, path: &str) -> Option<Action> {
     let is_api = path.starts_with("/v1/") || path.starts_with("/api/");
     match path {
         _ if !is_api => None,
+        "/v1/session" => None,
         path if path.starts_with("/v1/tokens") || path.starts_with("/api/") => Some(Action::Administer),
         "/v1/plan" => Some(Action::Read),
         _ if method.is_safe() => Some(Action::Read),
@@ -96,8 +99,7 @@ fn needed(method: &Method, path: &str) -> Option<Action> {
 
 /// Lets a request through to its handler, or not.
 pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
-    let remote = request.extensions().get::<ConnectInfo<Remote>>();
-    let remote = remote.map_or_else(nobody, |ConnectInfo(remote)| remote.clone());
+    let remote = remote(&request);
     let identity = seen(request.headers(), remote.identity.as_ref());
     request.headers_mut().remove(SEEN);
     let Some(action) = needed(request.method(), request.uri().path()) else {
@@ -129,7 +131,8 @@ pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next
             {
                 request.headers_mut().insert(SEEN, value);
             }
-            while_permitted(next.run(request).await, admin, principal)
+            let held = request.extensions().get::<Held>().copied();
+            while_permitted(next.run(request).await, admin, (principal, held))
         }
         Err(Denied::Unknown) if request.uri().path().starts_with("/v1/") && !admin.leads() => {
             request.extensions_mut().insert(Unvouched);
@@ -144,11 +147,14 @@ pub(super) async fn check(State(admin): State<Admin>, mut request: Request, next
     }
 }
 
-fn nobody() -> Remote {
-    Remote {
+/// Who is at the other end of a request's connection.
+pub(super) fn remote(request: &Request) -> Remote {
+    let remote = request.extensions().get::<ConnectInfo<Remote>>();
+    let nobody = || Remote {
         addr: None,
         identity: None,
-    }
+    };
+    remote.map_or_else(nobody, |ConnectInfo(remote)| remote.clone())
 }
 
 /// Whose certificate counts: that of the connection, or the one that a placement member says it has seen.
@@ -164,14 +170,19 @@ fn seen(headers: &HeaderMap, of_connection: Option<&Identity>) -> Option<Identit
 }
 
 /// Ends a stream whose reader may not read it any more.
-fn while_permitted(response: Response, admin: Admin, principal: Principal) -> Response {
+fn while_permitted(
+    response: Response,
+    admin: Admin,
+    (principal, held): (Principal, Option<Held>),
+) -> Response {
     let says = response.headers().get(header::CONTENT_TYPE);
     if says.is_none_or(|says| says != "text/event-stream") {
         return response;
     }
     let ended = async move {
         let mut looks = clock::every(LOOK_AGAIN);
-        while admin.table().reconsider(&principal, clock::wall_ms()).is_ok() {
+        let logged_in = || held.is_none_or(|held| admin.sessions.is_open(held, clock::now()));
+        while logged_in() && admin.table().reconsider(&principal, clock::wall_ms()).is_ok() {
             looks.tick().await;
         }
     };
@@ -179,7 +190,7 @@ fn while_permitted(response: Response, admin: Admin, principal: Principal) -> Re
 }
 
 /// One line for each change and each refusal: never a token, and of the path no query, where keys may stand.
-fn audit(request: &Request, remote: &Remote, principal: &str, verdict: Result<(), Denied>) {
+pub(super) fn audit(request: &Request, remote: &Remote, principal: &str, verdict: Result<(), Denied>) {
     let decision = verdict.err().map_or("allowed", Denied::as_str);
     counter!("holdfast_access_decisions_total", "decision" => decision).increment(1);
     let from = remote.addr.map(|addr| addr.to_string()).unwrap_or_default();
@@ -215,6 +226,7 @@ mod tests {
             "/",
             "/assets/x.js",
             "/router/v1/kv",
+            "/v1/session",
         ] {
             assert_eq!(get(path), None, "{path}");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_common::clock;
 use holdfast_common::tls::Tls;
@@ -23,6 +23,9 @@ const OF_THIS_HOP: [HeaderName; 5] = [
     header::TRAILER,
     header::UPGRADE,
 ];
+
+/// What a browser says of itself and of the page that asks. This member has judged it, by a host that is another one's now.
+const OF_THE_BROWSER: [&str; 3] = ["origin", "referer", "sec-fetch-site"];
 
 /// Marks an answer of another process, which is handed back as it is.
 #[derive(Clone, Copy)]
@@ -93,6 +96,13 @@ impl Hop {
     pub(super) async fn send(mut self, request: Request) -> Result<Response, Broken> {
         let (mut head, body) = request.into_parts();
         strip(&mut head.headers);
+        for name in OF_THE_BROWSER {
+            head.headers.remove(name);
+        }
+        // HTTP/2 has the host in it.
+        if let Some(path) = head.uri.path_and_query().cloned() {
+            head.uri = Uri::from(path);
+        }
         if let Ok(host) = HeaderValue::from_str(&self.address) {
             head.headers.insert(header::HOST, host);
         }

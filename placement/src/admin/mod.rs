@@ -20,6 +20,7 @@ mod query;
 mod ranges;
 mod recover;
 mod retire;
+mod session;
 mod settings;
 mod stores;
 mod tokens;
@@ -46,6 +47,7 @@ use self::guard::Guard;
 use self::hop::Verbatim;
 pub(crate) use self::hop::fetch_text;
 use self::problem::Problem;
+use self::session::Register;
 pub use self::upstream::Upstreams;
 use crate::lead::Lead;
 use crate::member::Member;
@@ -66,7 +68,18 @@ pub struct Admin {
     upstreams: Arc<Upstreams>,
     render: Render,
     guard: Arc<Guard>,
+    sessions: Arc<Register>,
+    insecure: bool,
     shutdown: CancellationToken,
+}
+
+/// How a member was told to deal with strangers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Posture {
+    /// It asks for credentials even before the rules do.
+    pub demands_credentials: bool,
+    /// It was started with `--insecure`, which the console says.
+    pub insecure: bool,
 }
 
 impl Admin {
@@ -75,14 +88,16 @@ impl Admin {
         member: Arc<OnceLock<Arc<Member>>>,
         upstreams: Arc<Upstreams>,
         render: Render,
-        demands_credentials: bool,
+        posture: Posture,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             member,
             upstreams,
             render,
-            guard: Arc::new(Guard::new(demands_credentials)),
+            guard: Arc::new(Guard::new(posture.demands_credentials)),
+            sessions: Arc::default(),
+            insecure: posture.insecure,
             shutdown,
         }
     }
@@ -154,6 +169,10 @@ fn routes(admin: Admin) -> Router {
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(health::openapi))
+        .route(
+            "/v1/session",
+            get(session::show).post(session::open).delete(session::close),
+        )
         .route("/router/{*path}", any(upstream::router))
         .route("/api/control/{*path}", any(upstream::control));
     led.merge(own)
@@ -161,6 +180,7 @@ fn routes(admin: Admin) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(admin.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(admin.clone(), session::recognise))
         .layer(middleware::from_fn(upstream::own_pages))
         .layer(middleware::from_fn(identified))
         .with_state(admin)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{Request, State};
-use axum::http::Uri;
+use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use holdfast_common::tls::Tls;
@@ -62,7 +62,7 @@ impl Upstreams {
 pub(super) async fn router(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
     let request = moved(request, "/router")?;
     let hop = admin.upstreams.router().await?;
-    hop.send(request).await.map_err(broken)
+    Ok(inert(hop.send(request).await.map_err(broken)?))
 }
 
 /// `/api/control/…`, at the launcher.
@@ -73,6 +73,18 @@ pub(super) async fn control(State(admin): State<Admin>, request: Request) -> Res
     // It listens on loopback, without TLS.
     let hop = Hop::connect(address, None).await.map_err(broken)?;
     hop.send(request).await.map_err(broken)
+}
+
+/// Values are anything, and come from where the console comes from: a browser is to run nothing of them.
+fn inert(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    let nothing = HeaderValue::from_static("sandbox; default-src 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, nothing);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
 }
 
 fn broken(error: Broken) -> Problem {
@@ -97,16 +109,16 @@ fn moved(mut request: Request, prefix: &str) -> Result<Request, Problem> {
 /// Refuses what another site has a browser send: whoever looks at some page must not thereby change a cluster that their
 /// machine can reach.
 pub(super) async fn own_pages(request: Request, next: axum::middleware::Next) -> Response {
-    if request.method().is_safe() || !is_foreign(request.headers()) {
+    if request.method().is_safe() || !is_foreign(&request) {
         return next.run(request).await;
     }
     Problem::forbidden("this request comes from a page of another site").into_response()
 }
 
 /// Whether a browser says that the request was made by a page of somebody else.
-fn is_foreign(headers: &axum::http::HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text("host").unwrap_or_default();
+fn is_foreign(request: &Request) -> bool {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    let host = super::session::host(request);
     let of_other_origin = text("origin").is_some_and(|origin| {
         origin
             .split_once("://")
@@ -143,7 +155,7 @@ mod tests {
             for (name, value) in pairs {
                 request = request.header(*name, *value);
             }
-            is_foreign(request.body(()).unwrap().headers())
+            is_foreign(&request.body(Body::empty()).unwrap())
         };
         assert!(!from(&[("host", "localhost:7410")]), "a program");
         assert!(!from(&[
@@ -159,5 +171,18 @@ mod tests {
             ("host", "localhost:7410"),
             ("sec-fetch-site", "cross-site")
         ]));
+    }
+
+    #[test]
+    fn over_http_2_the_host_stands_beside_the_path() {
+        let from = |origin: &str| {
+            let request = Request::builder().uri("https://pd.example.com:7410/v1/config");
+            let request = request
+                .version(axum::http::Version::HTTP_2)
+                .header("origin", origin);
+            is_foreign(&request.body(Body::empty()).unwrap())
+        };
+        assert!(!from("https://pd.example.com:7410"));
+        assert!(from("https://pd.example.com"));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 
 /// Asks a member with a token.
-async fn ask(
+pub(super) async fn ask(
     driver: &Driver,
     i: usize,
     token: &str,
@@ -25,14 +25,14 @@ async fn ask(
     (status, answer.json().await.unwrap_or(Value::Null))
 }
 
-async fn create(driver: &Driver, i: usize, by: &str, name: &str, role: &str) -> String {
+pub(super) async fn create(driver: &Driver, i: usize, by: &str, name: &str, role: &str) -> String {
     let body = json!({"name": name, "role": role});
     let (status, made) = ask(driver, i, by, (Method::POST, "/v1/tokens"), body).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     made["token"].as_str().expect("a token").to_owned()
 }
 
-async fn first_admin(driver: &Driver) -> String {
+pub(super) async fn first_admin(driver: &Driver) -> String {
     let reader = json!({"name": "reader", "role": "read-only"});
     let (status, problem) = driver.post(0, "/v1/tokens", reader).await;
     assert_eq!(

@@ -5,6 +5,7 @@ mod fake_store;
 mod live;
 mod members;
 mod ranges;
+mod session;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -18,6 +18,8 @@ use holdfast_common::tls::socket::Socket;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::places::Seat;
+
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -48,6 +50,7 @@ pub(crate) struct Caller {
 #[derive(Debug)]
 pub(crate) struct Activity {
     caller: Caller,
+    seat: Seat,
     /// Requests whose headers have come.
     begun: AtomicU64,
     /// Requests that were answered.
@@ -61,6 +64,7 @@ impl Activity {
     pub(crate) fn of(caller: Caller) -> Self {
         Self {
             caller,
+            seat: Seat::default(),
             begun: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             cut_short: AtomicBool::new(false),
@@ -70,6 +74,11 @@ impl Activity {
     /// Who is at the other end.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Whom the connection counts for.
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// The headers of a request have come.

@@ -45,8 +45,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::body::ReadLimits;
 use self::body::{Body, Received, SMALL_BYTES};
 use self::budget::Budget;
+use self::guarded::Activity;
 pub(crate) use self::guarded::Patience;
-use self::guarded::{Activity, Caller};
 use self::permit::Leave;
 use self::problem::{Code, Problem};
 use self::request_id::{RequestId, RequestIds, X_REQUEST_ID};
@@ -54,6 +54,7 @@ use crate::RenderMetrics;
 use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::metrics::{Metrics, Op, Rejection};
+use crate::places::Places;
 use crate::quota::Spending;
 use crate::sender::Sender;
 
@@ -66,6 +67,8 @@ pub(crate) struct Bounds {
     pub body_bytes: usize,
     /// Most scans at a time.
     pub scans: usize,
+    /// Most connections of one principal.
+    pub principal_connections: usize,
     /// How long clients' names for writes are remembered, milliseconds.
     pub idempotency_window_ms: u64,
 }
@@ -77,6 +80,7 @@ pub(crate) struct Front {
     metrics: Arc<Metrics>,
     render_metrics: RenderMetrics,
     gate: Arc<Gate>,
+    places: Arc<Places>,
     request_ids: RequestIds,
     read_limits: ReadLimits,
     budget: Budget,
@@ -96,6 +100,8 @@ struct Exchange<'a> {
     principal: Principal,
     spending: Option<Spending>,
     from: SocketAddr,
+    /// The connection is to end with the answer.
+    is_last: bool,
 }
 
 /// A request's body, until it is read.
@@ -203,6 +209,7 @@ impl Front {
             metrics,
             render_metrics,
             gate,
+            places: Places::new(bounds.principal_connections),
             request_ids: RequestIds::new(),
             read_limits: bounds.read,
             budget: Budget::new(bounds.body_bytes),
@@ -239,21 +246,23 @@ impl Front {
             principal: Principal::Anyone,
             spending: None,
             from: activity.caller().addr,
+            is_last: false,
         };
         let version = exchange.head.version;
-        let (op, answer) = exchange.dispatch(activity.caller()).await;
+        let (op, answer) = exchange.dispatch(activity).await;
         exchange.drop_small_body().await;
         let Exchange {
             body,
             id,
             started,
             spending,
+            is_last,
             ..
         } = exchange;
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
         // Of requests side by side one can end early without the others.
         let cut_short = !matches!(body, RequestBody::Read) && version < Version::HTTP_2;
-        if cut_short {
+        if cut_short || (is_last && version < Version::HTTP_2) {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -272,13 +281,13 @@ impl Front {
 }
 
 impl Exchange<'_> {
-    async fn dispatch(&mut self, caller: &Caller) -> (Op, Result<Response<Body>, Problem>) {
+    async fn dispatch(&mut self, activity: &Activity) -> (Op, Result<Response<Body>, Problem>) {
         let resource = Resource::at(self.head.uri.path());
         if self.head.method == Method::OPTIONS {
             return (Op::Other, resource.options());
         }
         if !resource.is_public()
-            && let Err(problem) = self.admit(caller).await
+            && let Err(problem) = self.admit(activity).await
         {
             return (Op::Other, Err(problem));
         }

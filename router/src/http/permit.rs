@@ -9,7 +9,7 @@ use holdfast_common::key::Span;
 use http::header::AUTHORIZATION;
 use metrics::counter;
 
-use super::guarded::Caller;
+use super::guarded::Activity;
 use super::problem::{Code, Problem};
 use super::{Exchange, Front};
 use crate::gate::Closed;
@@ -22,14 +22,21 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 
 impl Exchange<'_> {
     /// Finds out who makes the request; in a router that has only just begun it waits for the rules, as for the map.
-    pub(super) async fn admit(&mut self, caller: &Caller) -> Result<(), Problem> {
+    pub(super) async fn admit(&mut self, activity: &Activity) -> Result<(), Problem> {
         if !self.front.gate.is_ready() {
             self.front.gate.known().await;
         }
         let header = self.head.headers.get(AUTHORIZATION);
         let header = header.map(|value| value.to_str().unwrap_or_default());
-        match self.front.gate.admit(header, caller.identity.as_ref()) {
+        let identity = activity.caller().identity.as_ref();
+        match self.front.gate.admit(header, identity) {
             Ok((principal, spending)) => {
+                if let Some(credential) = principal.credential()
+                    && let Err(exceeded) = activity.seat().sit(&self.front.places, credential.id)
+                {
+                    self.is_last = true;
+                    return Err(Closed::from(exceeded).into());
+                }
                 (self.principal, self.spending) = (principal, spending);
                 Ok(())
             }

@@ -290,3 +290,53 @@ async fn no_answer_repeats_a_token() {
     }
     router.stop().await;
 }
+
+#[tokio::test]
+async fn one_principal_does_not_take_every_connection() {
+    let limits = crate::Limits {
+        max_connections_per_principal: 2,
+        ..crate::Limits::default()
+    };
+    let (_cluster, router, mut first) = start_with(limits).await;
+    router
+        .rules
+        .send(Told::Rules(rules(1)))
+        .expect("the router listens");
+    let get = async |client: &mut Client, token: &str| {
+        let header = format!("authorization: Bearer {token}");
+        client.send("GET", "/v1/kv/a/k", &[&header], b"").await
+    };
+    while get(&mut first, "reader").await.status != 404 {
+        tokio::task::yield_now().await;
+    }
+    let (mut second, mut third) = (router.client().await, router.client().await);
+    assert_eq!(get(&mut second, "reader").await.status, 404);
+    let refused = get(&mut third, "reader").await;
+    assert_eq!(
+        (
+            refused.status,
+            refused.problem().as_str(),
+            refused.header("connection")
+        ),
+        (429, "limit_exceeded", Some("close"))
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert!(third.is_closed().await);
+    let mut other = router.client().await;
+    assert_eq!(
+        get(&mut other, "writer").await.status,
+        404,
+        "who is somebody else"
+    );
+    assert_eq!(
+        get(&mut first, "reader").await.status,
+        404,
+        "those that it has go on"
+    );
+    drop(second);
+    let mut fourth = router.client().await;
+    while get(&mut fourth, "reader").await.status == 429 {
+        fourth = router.client().await;
+    }
+    assert_eq!(get(&mut fourth, "reader").await.status, 404, "one was given back");
+}

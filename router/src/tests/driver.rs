@@ -50,6 +50,7 @@ async fn a_router_learns_its_cluster_and_map_from_any_member() {
         http: "127.0.0.1:0".parse().expect("an address"),
         placement: vec![nobody, address],
         name: "router-1".to_owned(),
+        advertise: None,
         insecure: false,
         auth: false,
         tls_ca: None,

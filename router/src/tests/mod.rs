@@ -48,6 +48,7 @@ impl Running {
             http: "127.0.0.1:0".parse().expect("an address"),
             placement: vec!["127.0.0.1:1".to_owned()],
             name: "router-1".to_owned(),
+            advertise: None,
             insecure: false,
             auth: false,
             tls_ca: None,

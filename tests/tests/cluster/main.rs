@@ -15,6 +15,7 @@ mod operations;
 mod placing;
 mod recovery;
 mod refusals;
+mod secured;
 mod seeds;
 
 use anyhow::Context;

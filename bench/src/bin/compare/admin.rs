@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail};
-use holdfast_bench::http::Connection;
+use holdfast_bench::http::{Connection, Endpoint};
 use serde_json::Value;
 
 /// How long one request may take: a split or a transfer is waited for.
@@ -47,7 +47,7 @@ impl Admin {
     async fn send(self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Vec<u8>)> {
         let exchange = async {
             let body = body.map(serde_json::to_vec).transpose()?;
-            let mut connection = Connection::open(self.0).await?;
+            let mut connection = Connection::open(&Endpoint::plain(self.0)).await?;
             let response = connection.request(method, &[path], body.as_deref()).await?;
             anyhow::Ok((response.status, response.body.to_vec()))
         };

@@ -63,6 +63,27 @@ impl Authority {
     }
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 async fn server(tls: Tls) -> Running {
     Running::start_with(|config| {
         config.identity = PeerInfo::new(Role::Store, 1, "s1");
@@ -103,6 +124,13 @@ async fn two_processes_that_show_good_certificates_talk() {
 
 #[tokio::test]
 async fn nobody_with_a_bad_certificate_reaches_the_service() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    // For this thread, on which everything here runs.
+    let _told = tracing::subscriber::set_default(subscriber.finish());
     let (authority, stranger) = (Authority::new(), Authority::new());
     let server = server(authority.tls("holdfast://7/store/s1")).await;
     let with = |tls: Tls| caller(Role::Router, "r1", Some(tls));
@@ -120,19 +148,41 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
     let cases = [
-        ("no certificate, in plain text", caller(Role::Router, "r1", None)),
+        (
+            "no certificate, in plain text",
+            "corrupt message",
+            caller(Role::Router, "r1", None),
+        ),
         (
             "another authority",
+            "UnknownIssuer",
             with(Tls::load(forged).expect("certificates")),
         ),
-        ("expired", with(expired)),
-        ("not for clients", with(server_only)),
-        ("another name", with(authority.tls("holdfast://7/router/r2"))),
-        ("another role", with(authority.tls("holdfast://7/placement/r1"))),
-        ("another cluster", with(authority.tls("holdfast://8/router/r1"))),
-        ("a client's", with(authority.tls("holdfast://7/client/r1"))),
+        ("expired", "certificate expired", with(expired)),
+        ("not for clients", "extended key usage", with(server_only)),
+        (
+            "another name",
+            "r2",
+            with(authority.tls("holdfast://7/router/r2")),
+        ),
+        (
+            "another role",
+            "placement",
+            with(authority.tls("holdfast://7/placement/r1")),
+        ),
+        (
+            "another cluster",
+            "cluster",
+            with(authority.tls("holdfast://8/router/r1")),
+        ),
+        (
+            "a client's",
+            "client",
+            with(authority.tls("holdfast://7/client/r1")),
+        ),
     ];
-    for (case, client) in cases {
+    for (case, reason, client) in cases {
+        log.0.lock().clear();
         let answer = echo(&client, &server.addr).await;
         let error = answer.expect_err(case);
         // On the last flight of TLS 1.3 the dialer can't tell yet that it was refused; nothing reached the service.
@@ -140,6 +190,20 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
             error.certainly_not_delivered(),
             "{case}: {error} must be no unknown outcome"
         );
+        // The server may hear of it after the caller.
+        let told = async {
+            loop {
+                let text = log.text();
+                let is_told = |line: &str| line.contains("connection refused") && line.contains(reason);
+                if text.lines().any(is_told) {
+                    return;
+                }
+                clock::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let told = clock::timeout(Duration::from_secs(10), told).await;
+        let text = log.text();
+        assert!(told.is_ok(), "{case}: {reason:?} is not in {text}");
     }
     assert_eq!(server.calls(), Vec::<Bytes>::new());
     server.stop().await;

@@ -152,7 +152,7 @@ mod tests {
     use utoipa::openapi::path::HttpMethod;
 
     use super::*;
-    use crate::admin::{Admin, Upstreams, routes};
+    use crate::admin::{Admin, Posture, Upstreams, routes};
 
     const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api/placement.json");
 
@@ -176,7 +176,7 @@ mod tests {
             Arc::new(OnceLock::new()),
             Upstreams::new(Vec::new(), None, None),
             render,
-            false,
+            Posture::default(),
             CancellationToken::new(),
         );
         let routes = routes(admin);

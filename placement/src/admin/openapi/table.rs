@@ -340,6 +340,32 @@ pub(super) const TABLE: &[Entry] = &[
         )],
         ..change("/v1/tokens/{id}", "Revoke a credential", &[])
     },
+    Entry {
+        problems: &[400, 503],
+        ..get("/v1/session", "Who asks, and what that one may do; for everybody")
+    },
+    Entry {
+        query: &[],
+        answers: &[(200, "Who that is; the session's cookie comes with it")],
+        example: r#"{"token": "hf_…"}"#,
+        problems: &[400, 401, 403, 413, 503],
+        ..change(
+            "/v1/session",
+            "Begin a session of a browser; needs the header `x-holdfast-console`, as does everything that it changes",
+            &[(
+                "token",
+                Kind::Text,
+                "What it stands for: it ends when that is revoked",
+            )],
+        )
+    },
+    Entry {
+        method: HttpMethod::Delete,
+        query: &[],
+        answers: &[(204, "The session has ended, if there was one")],
+        problems: &[400, 403, 503],
+        ..change("/v1/session", "End the session", &[])
+    },
     get("/v1/auth", "Whether requests need a credential"),
     Entry {
         method: HttpMethod::Put,
