@@ -8,6 +8,7 @@ mod admin;
 mod client;
 mod cluster;
 mod dataset;
+pub mod history;
 mod writers;
 
 pub use admin::{Admin, Range, check_tiling};
