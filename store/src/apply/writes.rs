@@ -12,6 +12,7 @@ use holdfast_common::revision::Revision;
 use super::{Answer, Applied, ApplyError, Reads, WriteAnswers};
 use crate::command::Write;
 use crate::engine::{Batch, KeyHash};
+use crate::failpoint;
 use crate::keys;
 use crate::record::{Header, MAX_HEADER_BYTES};
 use crate::sessions::{Admission, WriteName};
@@ -125,6 +126,7 @@ impl<'a> Entry<'a> {
             .sessions
             .admit(name, self.index, self.now_ms, &mut self.forgotten)
         {
+            Admission::Repeated(_) if failpoint::outcomes_are_forgotten() => {}
             Admission::Repeated(outcome) => return self.repeat(write, outcome, reads),
             Admission::Retired => return Ok(Err(kv::Error::Retired)),
             Admission::New => {}
@@ -155,6 +157,7 @@ impl<'a> Entry<'a> {
             .tokens
             .admit(key, once, fingerprint, self.now_ms, &mut self.token_rows)
         {
+            tokens::Admission::Repeated(_) if failpoint::outcomes_are_forgotten() => {}
             tokens::Admission::Repeated(outcome) => return self.repeat(write, outcome, reads),
             tokens::Admission::Reused => return Ok(Err(kv::Error::TokenReused)),
             tokens::Admission::Full => {
