@@ -323,6 +323,9 @@ impl Replica {
             if view.merge != Merge::No {
                 return Err(being_merged());
             }
+            if failpoint::bounds_are_unchecked() {
+                return Ok(view.last_revision.millis());
+            }
             admission::key(descriptor, target, key).map(|()| view.last_revision.millis())
         };
         match admitted {

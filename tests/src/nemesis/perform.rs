@@ -284,6 +284,7 @@ impl<'a> Nemesis<'a> {
             Cut::RouterFromLeader(letter) => {
                 between(&[self.leader(letter).await?], &[routers[letter % routers.len()]])
             }
+            Cut::PlacementFromRouters => between(&placements, &routers),
             Cut::PlacementFromStores => between(&placements, &stores),
             Cut::PlacementAway => between(&placements, &others(&placements)),
         })

@@ -40,6 +40,8 @@ pub enum Cut {
     StoresOnly,
     /// A router and the leader of a letter's range.
     RouterFromLeader(usize),
+    /// The placement members and the routers, who have to learn from stores alone what changes.
+    PlacementFromRouters,
     /// The placement members and the stores.
     PlacementFromStores,
     /// The placement members and everybody else.
@@ -138,6 +140,7 @@ fn kinds(random: &mut StdRng) -> Vec<(Fault, u64)> {
         Cut::ToLeader(letter()),
         Cut::StoresOnly,
         Cut::RouterFromLeader(letter()),
+        Cut::PlacementFromRouters,
         Cut::PlacementFromStores,
         Cut::PlacementAway,
     ];

@@ -16,6 +16,8 @@ pub(crate) enum Bug {
     ReadWithoutLease,
     /// A repeated write is applied again.
     ForgottenOutcomes,
+    /// A range serves keys that a split has taken from it.
+    UncheckedBounds,
 }
 
 impl Bug {
@@ -23,6 +25,7 @@ impl Bug {
         match self {
             Self::ReadWithoutLease => "read-without-lease=return",
             Self::ForgottenOutcomes => "outcomes-forgotten=return;answer-lost=5%return",
+            Self::UncheckedBounds => "bounds-unchecked=return",
         }
     }
 
@@ -31,6 +34,7 @@ impl Bug {
         match self {
             Self::ReadWithoutLease => Fault::Cut(Cut::LeaderWithRouter(0)),
             Self::ForgottenOutcomes => Fault::Pause(Victim::Leader(0)),
+            Self::UncheckedBounds => Fault::Cut(Cut::PlacementFromRouters),
         }
     }
 }
@@ -62,7 +66,7 @@ pub(crate) async fn is_found(bug: Bug, seed: u64) -> anyhow::Result<bool> {
         number: 1,
         seed,
         faults: &faults,
-        changes: false,
+        changes: bug == Bug::UncheckedBounds,
         must_make: true,
     };
     let report = round.play(&mut site).await;
