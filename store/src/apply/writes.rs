@@ -30,6 +30,9 @@ pub(super) fn apply(
     writes: &[Write],
     reads: &impl Reads,
 ) -> Result<Applied, ApplyError> {
+    if state.merge != Merge::No {
+        return Ok(refuse_while_merging(state, writes));
+    }
     let next = state.last_revision.advance_to(stamp);
     let mut entry = Entry {
         index,
@@ -73,6 +76,27 @@ pub(super) fn apply(
     })
 }
 
+/// Refuses the writes of an entry behind a freeze, and leaves no trace of them. The neighbour that takes the range over inherits its
+/// state as of the freeze; a replica that has applied more of the log by then has to have the very same, or the neighbour's
+/// replicas would differ from there on.
+fn refuse_while_merging(state: &RangeState, writes: &[Write]) -> Applied {
+    let mut answers = WriteAnswers::with_capacity(writes.len());
+    for write in writes {
+        answers.push(Err(if state.descriptor.span.contains(write.key.as_ref()) {
+            kv::Error::NotReady("the range is being merged".to_owned())
+        } else {
+            kv::Error::StaleEpoch {
+                current: vec![Descriptor::clone(&state.descriptor)],
+            }
+        }));
+    }
+    Applied {
+        rows: Batch::default(),
+        answer: Answer::Writes(answers),
+        effects: Vec::new(),
+    }
+}
+
 /// The entry under way.
 pub(super) struct Entry<'a> {
     index: u64,
@@ -113,9 +137,6 @@ impl<'a> Entry<'a> {
             return Ok(Err(kv::Error::StaleEpoch {
                 current: vec![Descriptor::clone(&self.descriptor)],
             }));
-        }
-        if state.merge != Merge::No {
-            return Ok(Err(kv::Error::NotReady("the range is being merged".to_owned())));
         }
         let name = WriteName {
             session: write.session,
