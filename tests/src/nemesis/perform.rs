@@ -35,7 +35,7 @@ enum Undo {
     Resume(MemberIndex),
     Mend(BTreeSet<(MemberIndex, MemberIndex)>),
     LoseNothing,
-    Clock(MemberIndex),
+    Clocks(Vec<MemberIndex>),
     Sync(Tracer),
     FailedSync(Tracer, MemberIndex),
     Free(Filler),
@@ -122,7 +122,10 @@ impl<'a> Nemesis<'a> {
                 Ok(())
             }
             Undo::Resume(member) => self.site.resume(member),
-            Undo::Clock(member) => self.site.set_clock(member, 0),
+            Undo::Clocks(members) => {
+                let mut members = members.into_iter();
+                members.try_for_each(|member| self.site.set_clock(member, 0))
+            }
             Undo::Mend(pairs) => self.site.mend(&pairs),
             Undo::LoseNothing => self.site.lose(0),
             Undo::Sync(tracer) => {
@@ -152,7 +155,11 @@ impl<'a> Nemesis<'a> {
             | Fault::SlowSync(victim, _)
             | Fault::FailSync(victim)
             | Fault::DiskFull(victim) => Some(self.find(victim).await?),
-            Fault::KillAll | Fault::Cut(_) | Fault::Loss(_) => None,
+            Fault::KillAll
+            | Fault::KillStoresBut(_)
+            | Fault::ClocksApart(_)
+            | Fault::Cut(_)
+            | Fault::Loss(_) => None,
         };
         let name = victim.map_or(String::new(), |victim| self.site.name(victim).to_owned());
         let undo = match (fault, victim) {
@@ -166,7 +173,7 @@ impl<'a> Nemesis<'a> {
             }
             (Fault::Clock(_, seconds), Some(victim)) => {
                 self.site.set_clock(victim, seconds)?;
-                Undo::Clock(victim)
+                Undo::Clocks(vec![victim])
             }
             (Fault::SlowSync(_, ms), Some(victim)) => {
                 Undo::Sync(self.site.slow_disk(victim, Sync::Delayed(ms))?)
@@ -184,18 +191,32 @@ impl<'a> Nemesis<'a> {
                 self.site.cut(&pairs)?;
                 Undo::Mend(pairs)
             }
-            (_, _) => {
-                let all: Vec<MemberIndex> = [Role::Placement, Role::Store, Role::Router]
-                    .into_iter()
-                    .flat_map(|role| self.site.of(role))
-                    .collect();
-                for member in &all {
-                    self.site.kill(*member)?;
+            (Fault::ClocksApart(seconds), _) => {
+                let stores = self.site.of(Role::Store);
+                for (store, number) in stores.iter().zip(-1..) {
+                    self.site.set_clock(*store, seconds * number)?;
                 }
-                Undo::Restart(all)
+                Undo::Clocks(stores)
+            }
+            (Fault::KillStoresBut(number), _) => {
+                let mut stores = self.site.of(Role::Store);
+                stores.remove(number % stores.len());
+                self.kill(stores)?
+            }
+            (_, _) => {
+                let roles = [Role::Placement, Role::Store, Role::Router].into_iter();
+                let all = roles.flat_map(|role| self.site.of(role)).collect();
+                self.kill(all)?
             }
         };
         Ok((undo, name))
+    }
+
+    fn kill(&mut self, members: Vec<MemberIndex>) -> anyhow::Result<Undo> {
+        for member in &members {
+            self.site.kill(*member)?;
+        }
+        Ok(Undo::Restart(members))
     }
 
     async fn find(&self, victim: Victim) -> anyhow::Result<MemberIndex> {
@@ -216,7 +237,20 @@ impl<'a> Nemesis<'a> {
         }
     }
 
+    /// Looks for the leader of a letter's range for a second: it may be changing.
     async fn leader(&self, letter: usize) -> anyhow::Result<MemberIndex> {
+        let begun = Instant::now();
+        loop {
+            match self.leader_now(letter).await {
+                Err(_) if begun.elapsed() < Duration::from_secs(1) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn leader_now(&self, letter: usize) -> anyhow::Result<MemberIndex> {
         let key = format!("{}-", LETTERS[letter % LETTERS.len()]);
         let ranges = self.ask(&format!("/v1/ranges?key={key}")).await?;
         let id = ranges["items"][0]["leader_store"]

@@ -55,6 +55,8 @@ pub enum Fault {
     Kill(Victim),
     /// kill -9 of every process.
     KillAll,
+    /// kill -9 of all stores but one: most ranges lose their majority for a while.
+    KillStoresBut(usize),
     /// SIGSTOP.
     Pause(Victim),
     /// A partition.
@@ -63,6 +65,8 @@ pub enum Fault {
     Loss(u8),
     /// A wall clock is off by so many seconds.
     Clock(Victim, i64),
+    /// The wall clocks of any two stores are so many seconds apart, or a multiple.
+    ClocksApart(i64),
     /// Each fsync takes so many milliseconds more.
     SlowSync(Victim, u64),
     /// Each fsync fails: the process must end.
@@ -152,6 +156,9 @@ fn kinds(random: &mut StdRng) -> Vec<(Fault, u64)> {
         (Fault::Kill(Victim::PlacementLeader), 3_000),
         (Fault::Kill(Victim::Router(letter())), 1_000),
         (Fault::KillAll, 500),
+        (Fault::Kill(Victim::Leader(letter())), 50),
+        (Fault::KillStoresBut(letter()), 1_500),
+        (Fault::ClocksApart(2), 8_000),
         (Fault::Pause(Victim::Leader(letter())), PAUSE_MS),
         (Fault::Pause(Victim::Leader(letter())), 700),
         (Fault::Pause(Victim::Leader(letter())), PAUSE_MS),

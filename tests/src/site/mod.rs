@@ -59,7 +59,10 @@ impl Site {
     /// Networks can't be made here, or the cluster does not come up.
     pub async fn start(program: &Path, dir: &Path, plan: Plan) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir.join("logs"))?;
-        let processes = members::lay_out(program, dir, plan);
+        // A build during the run changes nothing for it, and what is kept of a failure has the program that failed.
+        let copy = dir.join("holdfast");
+        std::fs::copy(program, &copy)?;
+        let processes = members::lay_out(&copy, dir, plan);
         let network = Network::build(processes.len())?;
         let mut site = Self {
             dir: dir.to_owned(),
