@@ -108,28 +108,48 @@ impl Load {
         Ok(())
     }
 
-    /// Stops the clients, reads every key once more, and returns what they recorded.
+    /// Stops the clients.
     ///
     /// # Errors
-    /// A key could not be read within half a minute although every fault was over.
-    pub async fn stop(self) -> anyhow::Result<Recorded> {
+    /// A client broke.
+    pub async fn stop(self) -> anyhow::Result<Stopped> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let mut all = Recorded::default();
+        let mut recorded = Recorded::default();
         for client in self.clients {
-            all.merge(client.await?);
+            recorded.merge(client.await?);
         }
-        let mut last = Recorder::new(self.shared.clone(), self.count);
-        let keys: Vec<String> = all.history.by_key().into_keys().collect();
-        for key in keys {
-            let begun = Instant::now();
-            while last.get(&key).await.is_none() {
-                ensure!(
-                    begun.elapsed() < Duration::from_secs(30),
-                    "{key} can't be read, with every fault over"
-                );
-            }
+        Ok(Stopped {
+            recorded,
+            reader: Recorder::new(self.shared, self.count),
+        })
+    }
+}
+
+/// A load whose clients have stopped, with all that they recorded.
+pub struct Stopped {
+    recorded: Recorded,
+    reader: Recorder,
+}
+
+impl Stopped {
+    /// Reads everything once more, for the record.
+    ///
+    /// # Errors
+    /// It could not be read within half a minute although every fault was over.
+    pub async fn read_everything(&mut self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while !self.reader.scan("", "", false).await {
+            ensure!(
+                begun.elapsed() < Duration::from_secs(30),
+                "a scan of everything does not get to its end, with every fault over"
+            );
         }
-        all.merge(last.done());
-        Ok(all)
+        Ok(())
+    }
+
+    /// What was recorded.
+    pub fn recorded(mut self) -> Recorded {
+        self.recorded.merge(self.reader.done());
+        self.recorded
     }
 }

@@ -205,8 +205,8 @@ impl Recorder {
         }
     }
 
-    /// Scans a span to its end, page by page, or until a page is not answered.
-    pub(super) async fn scan(&mut self, from: &str, to: &str, reverse: bool) {
+    /// Scans a span page by page; whether it got to the end.
+    pub(super) async fn scan(&mut self, from: &str, to: &str, reverse: bool) -> bool {
         let (mut from, mut to) = (from.to_owned(), to.to_owned());
         loop {
             let query = format!(
@@ -217,13 +217,14 @@ impl Recorder {
             let request = self.request(Method::GET, &query);
             let start = self.now();
             let Heard::Answer(answer) = self.send(request).await else {
-                return;
+                return false;
             };
             if matches!(answer.status, 429 | 503 | 504) {
-                return;
+                return false;
             }
             let Some((rows, more)) = (answer.status == 200).then(|| page_of(&answer.body)).flatten() else {
-                return self.unexpected(&query, &answer);
+                self.unexpected(&query, &answer);
+                return false;
             };
             let last = rows.last().map(|(key, _)| key.clone());
             let mut page = Page {
@@ -250,7 +251,7 @@ impl Recorder {
                 }
                 _ => {
                     self.recorded.history.pages.push(page);
-                    return;
+                    return true;
                 }
             }
             self.recorded.history.pages.push(page);

@@ -86,9 +86,10 @@ async fn change(
 async fn set(recorder: &mut Recorder, random: &mut StdRng, key: &str) {
     if random.random_bool(0.2) {
         let reverse = random.random_bool(0.3);
-        return recorder
+        recorder
             .scan(&format!("{key}/"), &format!("{key}0"), reverse)
             .await;
+        return;
     }
     // Half of them by several clients at once, of whom one may win.
     let member = match random.random_bool(0.5) {

@@ -3,6 +3,7 @@
 //! histories, the logs and the data.
 
 mod planted;
+mod replicas;
 mod round;
 
 use std::path::{Path, PathBuf};

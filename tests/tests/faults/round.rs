@@ -14,6 +14,8 @@ use holdfast_tests::nemesis::changes::{self, Made};
 use holdfast_tests::nemesis::{Nemesis, Planned, Summary};
 use holdfast_tests::site::Site;
 
+use crate::replicas;
+
 /// Clients: two groups that share keys.
 const CLIENTS: usize = 16;
 
@@ -81,13 +83,11 @@ impl Round<'_> {
         let recovered = recover(site, report).await;
         report.changes = changing.await?;
         let replicated = replicate(site, report).await;
-        let recorded = load.stop().await;
+        let mut stopped = load.stop().await?;
+        let compared = replicas::read_each(&site.admin(), &mut stopped).await;
         // What was recorded is checked whatever else went wrong.
-        match recorded {
-            Ok(recorded) => self.check(site, recorded, report)?,
-            Err(error) => report.findings.push(format!("{error:#}")),
-        }
-        for result in [recovered, replicated] {
+        self.check(site, stopped.recorded(), report)?;
+        for result in [recovered, replicated, compared] {
             if let Err(error) = result {
                 report.findings.push(format!("{error:#}"));
             }
