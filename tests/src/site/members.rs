@@ -33,14 +33,14 @@ pub(super) struct Process {
     program: PathBuf,
     member: MemberIndex,
     arguments: Vec<String>,
-    faults: &'static str,
+    faults: String,
     clock: PathBuf,
     log: PathBuf,
     child: Option<Child>,
 }
 
 /// The members of a plan, none of them started.
-pub(super) fn lay_out(program: &Path, dir: &Path, plan: Plan) -> Vec<Process> {
+pub(super) fn lay_out(program: &Path, dir: &Path, plan: &Plan) -> Vec<Process> {
     let roles = std::iter::repeat_n(Role::Placement, plan.placements)
         .chain(std::iter::repeat_n(Role::Store, plan.stores))
         .chain(std::iter::repeat_n(Role::Router, plan.routers));
@@ -76,7 +76,10 @@ pub(super) fn lay_out(program: &Path, dir: &Path, plan: Plan) -> Vec<Process> {
                 arguments,
                 data_dir,
                 program: program.to_owned(),
-                faults: if role == Role::Store { plan.faults } else { "" },
+                faults: match role {
+                    Role::Store => plan.faults.clone(),
+                    Role::Placement | Role::Router => String::new(),
+                },
                 clock: dir.join(format!("{name}.clock")),
                 log: dir.join(format!("logs/{name}.log")),
                 name,
@@ -136,7 +139,7 @@ impl Process {
             .args(["netns", "exec", &namespace(self.member)])
             .arg(&self.program)
             .args(&self.arguments)
-            .env("FAILPOINTS", self.faults)
+            .env("FAILPOINTS", &self.faults)
             .env(
                 "HOLDFAST_STORE_DISK_RESERVE_BYTES",
                 DISK_RESERVE_BYTES.to_string(),

@@ -18,7 +18,7 @@ pub use members::Role;
 use network::Network;
 
 /// How large a cluster, and what is wrong with it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Stores.
     pub stores: usize,
@@ -27,7 +27,7 @@ pub struct Plan {
     /// Routers.
     pub routers: usize,
     /// What goes wrong in stores, as `FAILPOINTS` has it: see `store/src/failpoint.rs`.
-    pub faults: &'static str,
+    pub faults: String,
 }
 
 impl Default for Plan {
@@ -36,7 +36,7 @@ impl Default for Plan {
             stores: 4,
             placements: 3,
             routers: 2,
-            faults: "",
+            faults: String::new(),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Site {
         // A build during the run changes nothing for it, and what is kept of a failure has the program that failed.
         let copy = dir.join("holdfast");
         std::fs::copy(program, &copy)?;
-        let processes = members::lay_out(&copy, dir, plan);
+        let processes = members::lay_out(&copy, dir, &plan);
         let network = Network::build(processes.len())?;
         let mut site = Self {
             dir: dir.to_owned(),

@@ -35,6 +35,9 @@ struct Args {
     /// So many faults at a time
     #[arg(long, default_value_t = 1)]
     harshness: u8,
+    /// So many of a hundred answers of stores to routers are lost, all along
+    #[arg(long, default_value_t = 0.0)]
+    lost_answers: f32,
     /// The short run of every change instead: a fixed list of faults, and bugs planted on purpose that have to be found
     #[arg(long)]
     brief: bool,
@@ -76,7 +79,11 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
         return Ok(brief(args, seed).await? && planted::all_are_found(seed).await?);
     }
     let dir = directory(&format!("{seed}"))?;
-    let mut site = Site::start(Path::new(PROGRAM), &dir, Plan::default()).await?;
+    let plan = Plan {
+        faults: format!("answer-lost={}%return", args.lost_answers),
+        ..Plan::default()
+    };
+    let mut site = Site::start(Path::new(PROGRAM), &dir, plan).await?;
     let (begun, mut total, mut number) = (Instant::now(), Report::default(), 0);
     while begun.elapsed() < Duration::from_secs(60 * args.minutes) {
         number += 1;

@@ -52,7 +52,7 @@ pub(crate) async fn all_are_found(seed: u64) -> anyhow::Result<bool> {
 pub(crate) async fn is_found(bug: Bug, seed: u64) -> anyhow::Result<bool> {
     println!("planted: {bug:?}");
     let plan = Plan {
-        faults: bug.faults(),
+        faults: bug.faults().to_owned(),
         ..Plan::default()
     };
     let dir = directory(&format!("{seed}-{bug:?}"))?;
