@@ -1,4 +1,4 @@
-//! What breaks a cluster on purpose: a [`schedule`] that a seed decides, and [`perform`] that carries it out on a
+//! What breaks a cluster on purpose: a [`schedule`](mod@schedule) that a seed decides, and [`perform`] that carries it out on a
 //! [`Site`](crate::site::Site), while [`changes`] split, merge and move its ranges all along.
 
 pub mod changes;
