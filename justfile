@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs deploy-check console test smoke dashboards browser-test
+ci: format lint docs deploy-check console test (faults "--brief") smoke dashboards browser-test
 
 # Formatting
 format:
@@ -17,7 +17,7 @@ format:
 
 # Lints, in every target; warnings are errors
 lint:
-    cargo clippy --workspace --all-targets --features holdfast-tests/endurance -- -D warnings
+    cargo clippy --workspace --all-targets --features holdfast-tests/endurance,holdfast-tests/faults -- -D warnings
 
 # The documentation builds without a warning
 docs:
@@ -45,10 +45,16 @@ test *args:
 endurance *args:
     cargo test --workspace --features holdfast-tests/endurance --test endurance -- --test-threads 1 --nocapture {{args}}
 
+# Clusters with networks of their own that are broken on purpose (kills, pauses, partitions, loss, clocks, disks) while splits, merges
+# and moves go on, and checkers for what clients were told; `just faults --minutes 30 --seed 7 --harshness 2`. Needs root, and
+# Debian's packages iproute2, nftables, strace and faketime
+faults *args:
+    cargo test --workspace --features holdfast-tests/faults --test faults -- {{args}}
+
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:
     cargo build --release
-    ! grep -aq answer-lost "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
+    ! grep -aqE 'answer-lost|read-without-lease|outcomes-forgotten|bounds-unchecked' "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs

@@ -13,6 +13,27 @@ pub(crate) fn answer(reply: Reply, body: Bytes) {
     reply.send(body);
 }
 
+/// Whether a leader takes its lease for granted, held or not: a bug planted to see that it is found.
+pub(crate) fn reads_without_lease() -> bool {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("read-without-lease", |_| true);
+    false
+}
+
+/// Whether a range takes a repeated write for a new one: a bug planted to see that it is found.
+pub(crate) fn outcomes_are_forgotten() -> bool {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("outcomes-forgotten", |_| true);
+    false
+}
+
+/// Whether nobody asks if a range still has the key that a router believes it to have: a bug planted to see that it is found.
+pub(crate) fn bounds_are_unchecked() -> bool {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("bounds-unchecked", |_| true);
+    false
+}
+
 #[cfg(feature = "failpoints")]
 fn is_lost() -> bool {
     fail::fail_point!("answer-lost", |_| true);

@@ -53,7 +53,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(base: String) -> Self {
+    /// For this address, `http://HOST:PORT`.
+    pub fn new(base: String) -> Self {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(60))
             .no_proxy()

@@ -34,7 +34,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(base: String) -> Self {
+    /// For this address, `http://HOST:PORT`.
+    pub fn new(base: String) -> Self {
         // Building can only fail for TLS, which is not compiled in.
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))

@@ -2,13 +2,20 @@
 //!
 //! [`Cluster`] is `holdfast up` in a temporary directory on free ports, with its members' pids to kill; [`Client`] speaks the
 //! router's HTTP API, [`Admin`] the placement driver's; [`Writers`] put load on and remember what was acknowledged.
+//!
+//! [`site::Site`] is a cluster whose every member has a network of its own; [`nemesis`] breaks it, while [`load::Load`] records what
+//! clients are told, and [`history`] holds that to the promises.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod client;
 mod cluster;
 mod dataset;
+pub mod history;
+pub mod load;
+pub mod nemesis;
 mod secured;
+pub mod site;
 mod writers;
 
 pub use admin::{Admin, Range, check_tiling};

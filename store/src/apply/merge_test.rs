@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 
 use holdfast_common::ids::{RangeId, ReplicaId, SessionId, StoreId};
-use holdfast_common::key::Span;
-use holdfast_common::proto::kv::WriteOutcome;
+use holdfast_common::key::{Key, Span};
+use holdfast_common::proto::kv::{Condition, Mutation, WriteOutcome};
 use holdfast_common::range::{Epoch, Replica, Role};
 use holdfast_common::revision::Revision;
 
 use super::*;
+use crate::apply::{Reads, apply};
+use crate::command::{Command, Write};
 use crate::sessions::{Admission, Sessions, WriteName};
 use crate::state::Identity;
 use crate::tokens::Tokens;
@@ -159,6 +161,49 @@ fn a_neighbour_is_taken_over_with_all_that_it_was() {
         Bytes::copy_from_slice(&keys::outcomes(RangeId(1), 20)),
     ];
     assert_eq!(gone, BTreeSet::from(expected), "no record is touched");
+}
+
+/// Nothing is asked of them.
+struct NoRows;
+
+impl Reads for NoRows {
+    fn get(&self, _: &[u8]) -> Result<Option<Bytes>, crate::engine::Error> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn what_is_refused_behind_the_freeze_leaves_no_trace_for_the_neighbour() {
+    // One store's replica has applied the source's log up to the freeze alone, another's also what came behind.
+    let mut up_to_freeze = right();
+    freeze(&mut up_to_freeze, 9, 7);
+    let mut further = up_to_freeze.clone();
+    let late = Write {
+        session: SessionId(1),
+        sequence: 1,
+        finished_below: 0,
+        key: Key::new("n").unwrap(),
+        condition: Condition::None,
+        mutation: Mutation::Delete,
+        once: None,
+    };
+    let command = Command::Writes {
+        stamp: Revision::at_millis(5_000),
+        writes: vec![late],
+    };
+    let applied = apply(&mut further, 10, &command, &NoRows).unwrap();
+    let Answer::Writes(answers) = &applied.answer else {
+        panic!("{applied:?}");
+    };
+    assert!(format!("{answers:?}").contains("NotReady"), "{answers:?}");
+    assert!(applied.rows.rows().is_empty());
+    assert_eq!(further, up_to_freeze);
+
+    give_up(&mut further, 8);
+    let (mut here, mut there) = (left(), left());
+    absorb(&mut here, 20, &up_to_freeze).unwrap();
+    absorb(&mut there, 20, &further).unwrap();
+    assert_eq!(here, there);
 }
 
 #[test]

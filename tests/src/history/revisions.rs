@@ -1,0 +1,385 @@
+//! One key's history by revision: the revisions tell in which order its writes took effect, so that is compared with the order in
+//! time, in O(n log n).
+//!
+//! Holds for keys that are never deleted: absence counts as revision 0.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::Excluded;
+
+use super::{Act, Condition, Event, Micros, Outcome};
+
+/// What an attempt to write a value came to.
+struct Attempt {
+    start: Micros,
+    condition: Condition,
+    outcome: Outcome,
+    /// The revision under which a reader saw it, if its writer was not told.
+    seen: Option<(u64, Micros)>,
+}
+
+/// An operation as a place in the order of revisions.
+struct Placed {
+    start: Micros,
+    end: Micros,
+    revision: u64,
+    is_write: bool,
+}
+
+/// What is wrong with the history of one key; empty when nothing is.
+pub fn check(events: &[Event]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut attempts = attempts(events, &mut wrong);
+    let mut values = acknowledged(&attempts, &mut wrong);
+    for event in events {
+        if let Act::Read(Some(version)) = &event.act {
+            let found = (version.revision, &*version.value);
+            see(&mut attempts, &mut values, found, event.end, &mut wrong);
+        }
+    }
+    let revisions = values.keys().copied().collect();
+    check_conditions(&attempts, &revisions, &mut wrong);
+    check_failures(events, &attempts, &revisions, &mut wrong);
+    check_time(placed(events, &attempts), &mut wrong);
+    wrong
+}
+
+fn attempts<'a>(events: &'a [Event], wrong: &mut Vec<String>) -> HashMap<&'a str, Attempt> {
+    let mut attempts = HashMap::new();
+    for event in events {
+        if let Act::Write {
+            value,
+            condition,
+            outcome,
+        } = &event.act
+        {
+            let attempt = Attempt {
+                start: event.start,
+                condition: *condition,
+                outcome: *outcome,
+                seen: None,
+            };
+            if attempts.insert(&**value, attempt).is_some() {
+                wrong.push(format!(
+                    "the history can't be checked: {value:?} was written twice"
+                ));
+            }
+        }
+    }
+    attempts
+}
+
+/// The values by revision, as their writers were told.
+fn acknowledged<'a>(attempts: &HashMap<&'a str, Attempt>, wrong: &mut Vec<String>) -> BTreeMap<u64, &'a str> {
+    let mut values = BTreeMap::new();
+    for (value, attempt) in attempts {
+        if let Outcome::Done(revision) = attempt.outcome
+            && let Some(other) = values.insert(revision, *value)
+        {
+            wrong.push(format!(
+                "{value:?} and {other:?} were both given revision {revision}"
+            ));
+        }
+    }
+    values
+}
+
+/// A reader saw a value under a revision.
+fn see<'a>(
+    attempts: &mut HashMap<&'a str, Attempt>,
+    values: &mut BTreeMap<u64, &'a str>,
+    (revision, value): (u64, &'a str),
+    end: Micros,
+    wrong: &mut Vec<String>,
+) {
+    let Some(attempt) = attempts.get_mut(value) else {
+        return wrong.push(format!("{value:?} was read, but never written"));
+    };
+    match attempt.outcome {
+        Outcome::Done(told) if told == revision => return,
+        Outcome::Done(told) => {
+            return wrong.push(format!(
+                "{value:?} was acknowledged as {told} and read as {revision}: applied twice"
+            ));
+        }
+        Outcome::Failed(_) | Outcome::Refused => {
+            return wrong.push(format!(
+                "{value:?} was reported as not applied, and read as {revision}"
+            ));
+        }
+        Outcome::Maybe => {}
+    }
+    match attempt.seen {
+        Some((before, _)) if before != revision => {
+            return wrong.push(format!(
+                "{value:?} was read as {before} and as {revision}: applied twice"
+            ));
+        }
+        Some((_, first)) => attempt.seen = Some((revision, first.min(end))),
+        None => attempt.seen = Some((revision, end)),
+    }
+    match values.entry(revision) {
+        Entry::Vacant(free) => drop(free.insert(value)),
+        Entry::Occupied(taken) if *taken.get() == value => {}
+        Entry::Occupied(taken) => wrong.push(format!(
+            "revision {revision} is both {value:?} and {:?}",
+            taken.get()
+        )),
+    }
+}
+
+/// A conditional write that was applied: nothing came between the revision that it asked for and its own.
+fn check_conditions(attempts: &HashMap<&str, Attempt>, revisions: &BTreeSet<u64>, wrong: &mut Vec<String>) {
+    for (value, attempt) in attempts {
+        let revision = match (attempt.outcome, attempt.seen) {
+            (Outcome::Done(revision), _) | (Outcome::Maybe, Some((revision, _))) => revision,
+            _ => continue,
+        };
+        let expected = match attempt.condition {
+            Condition::None => continue,
+            Condition::Absent => 0,
+            Condition::Revision(expected) => expected,
+        };
+        if expected >= revision {
+            wrong.push(format!(
+                "{value:?} asked for {expected} and was given {revision}, which is no later"
+            ));
+            continue;
+        }
+        let between = revisions.range((Excluded(expected), Excluded(revision))).next();
+        if let Some(between) = between {
+            wrong.push(format!(
+                "{value:?} asked for {expected} and was given {revision}, but {between} lies between: a lost update"
+            ));
+        }
+    }
+}
+
+/// Conditions that did not hold: not while the key was as asked for, and what was there instead was written by someone.
+fn check_failures(
+    events: &[Event],
+    attempts: &HashMap<&str, Attempt>,
+    revisions: &BTreeSet<u64>,
+    wrong: &mut Vec<String>,
+) {
+    let mut unexplained = BTreeSet::new();
+    for event in events {
+        let Act::Write {
+            value,
+            condition,
+            outcome: Outcome::Failed(present),
+        } = &event.act
+        else {
+            continue;
+        };
+        let as_asked = match condition {
+            Condition::None => true,
+            Condition::Absent => present.is_none(),
+            Condition::Revision(expected) => *present == Some(*expected),
+        };
+        if as_asked {
+            wrong.push(format!(
+                "{value:?} failed, though the key was as asked for: {present:?}"
+            ));
+        }
+        unexplained.extend(present.filter(|revision| !revisions.contains(revision)));
+    }
+    let unseen = attempts
+        .values()
+        .filter(|attempt| attempt.outcome == Outcome::Maybe && attempt.seen.is_none())
+        .count();
+    if unexplained.len() > unseen {
+        wrong.push(format!(
+            "revisions {unexplained:?} were reported, but only {unseen} writes of unknown outcome could be theirs"
+        ));
+    }
+}
+
+fn placed(events: &[Event], attempts: &HashMap<&str, Attempt>) -> Vec<Placed> {
+    let mut placed: Vec<Placed> = events
+        .iter()
+        .filter_map(|event| {
+            let (revision, is_write) = match &event.act {
+                Act::Read(found) => (found.as_ref().map_or(0, |version| version.revision), false),
+                Act::Write { outcome, .. } => match outcome {
+                    Outcome::Done(revision) => (*revision, true),
+                    Outcome::Failed(present) => (present.unwrap_or(0), false),
+                    Outcome::Refused | Outcome::Maybe => return None,
+                },
+            };
+            Some(Placed {
+                start: event.start,
+                end: event.end,
+                revision,
+                is_write,
+            })
+        })
+        .collect();
+    // One of unknown outcome took effect before the first reader that saw it was answered.
+    placed.extend(attempts.values().filter_map(|attempt| {
+        let (revision, end) = attempt.seen?;
+        Some(Placed {
+            start: attempt.start,
+            end,
+            revision,
+            is_write: true,
+        })
+    }));
+    placed
+}
+
+/// What began after another had ended comes after it in revision.
+fn check_time(mut placed: Vec<Placed>, wrong: &mut Vec<String>) {
+    let mut ended: Vec<(Micros, u64)> = placed.iter().map(|op| (op.end, op.revision)).collect();
+    ended.sort_unstable();
+    placed.sort_by_key(|op| op.start);
+    let (mut next, mut newest) = (0, (0, 0));
+    for op in &placed {
+        while let Some((end, revision)) = ended.get(next).filter(|(end, _)| *end < op.start) {
+            newest = newest.max((*revision, *end));
+            next += 1;
+        }
+        let (revision, end) = newest;
+        if op.is_write && op.revision <= revision {
+            wrong.push(format!(
+                "a write that began at {} was given {}, but {revision} was known at {end}",
+                op.start, op.revision
+            ));
+        } else if op.revision < revision {
+            wrong.push(format!(
+                "stale: a read from {} to {} found {}, but {revision} was known at {end}",
+                op.start, op.end, op.revision
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::stories::{cas, put, read, write};
+    use Outcome::{Done, Failed, Maybe, Refused};
+
+    /// The history is refused, for this reason.
+    fn refused(events: &[Event], why: &str) {
+        let wrong = check(events);
+        assert!(wrong.iter().any(|what| what.contains(why)), "{why}: {wrong:?}");
+    }
+
+    #[test]
+    fn what_a_linearizable_register_does_is_accepted() {
+        let events = [
+            read(0, 1, None),
+            put(2, 5, "a", Done(10)),
+            read(3, 4, None),
+            read(3, 6, Some((10, "a"))),
+            put(7, 9, "b", Maybe),
+            read(10, 11, Some((10, "a"))),
+            cas(12, 13, 10, "c", Failed(Some(20))),
+            read(14, 15, Some((20, "b"))),
+            cas(16, 17, 20, "d", Done(30)),
+            put(18, 19, "e", Refused),
+            put(18, 19, "f", Maybe),
+            cas(20, 21, 20, "g", Failed(Some(40))),
+        ];
+        assert_eq!(check(&events), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        refused(
+            &[
+                put(0, 1, "a", Done(10)),
+                put(2, 3, "b", Done(20)),
+                read(4, 5, Some((10, "a"))),
+            ],
+            "stale",
+        );
+        refused(&[put(0, 1, "a", Done(10)), read(2, 3, None)], "stale");
+    }
+
+    #[test]
+    fn two_reads_in_the_wrong_order_are_found_though_the_write_is_still_under_way() {
+        let events = [
+            put(0, 100, "a", Maybe),
+            read(1, 2, Some((10, "a"))),
+            read(3, 4, None),
+        ];
+        refused(&events, "stale");
+    }
+
+    #[test]
+    fn a_write_applied_twice_is_found() {
+        refused(
+            &[put(0, 1, "a", Done(10)), read(0, 1, Some((9, "a")))],
+            "applied twice",
+        );
+        let unknown = [
+            put(0, 1, "a", Maybe),
+            read(2, 3, Some((10, "a"))),
+            read(4, 5, Some((12, "a"))),
+        ];
+        refused(&unknown, "applied twice");
+    }
+
+    #[test]
+    fn a_refused_write_that_is_seen_is_found() {
+        for outcome in [Refused, Failed(Some(9))] {
+            refused(
+                &[put(0, 1, "a", outcome), read(2, 3, Some((10, "a")))],
+                "not applied",
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_nobody_wrote_is_found() {
+        refused(&[read(0, 1, Some((10, "x")))], "never written");
+        refused(&[cas(0, 1, 3, "a", Failed(Some(10)))], "could be theirs");
+    }
+
+    #[test]
+    fn a_lost_update_is_found() {
+        let events = [
+            put(0, 1, "a", Done(10)),
+            cas(2, 9, 10, "b", Done(20)),
+            cas(2, 9, 10, "c", Done(30)),
+        ];
+        refused(&events, "a lost update");
+        let created = [
+            put(0, 9, "a", Done(10)),
+            write(0, 9, "b", Condition::Absent, Done(20)),
+        ];
+        refused(&created, "a lost update");
+    }
+
+    #[test]
+    fn a_failure_without_a_reason_is_found() {
+        let events = [put(0, 1, "a", Done(10)), cas(2, 3, 10, "b", Failed(Some(10)))];
+        refused(&events, "as asked for");
+    }
+
+    #[test]
+    fn a_revision_given_twice_or_backwards_is_found() {
+        refused(
+            &[put(0, 1, "a", Done(10)), put(0, 1, "b", Done(10))],
+            "both given",
+        );
+        refused(
+            &[put(0, 1, "a", Done(10)), put(2, 3, "b", Done(9))],
+            "was known at",
+        );
+    }
+
+    #[test]
+    fn a_read_of_a_write_that_had_not_begun_is_found() {
+        refused(
+            &[read(0, 1, Some((10, "a"))), put(2, 3, "a", Done(10))],
+            "was known at",
+        );
+        refused(
+            &[read(0, 1, Some((10, "a"))), put(2, 3, "a", Maybe)],
+            "was known at",
+        );
+    }
+}

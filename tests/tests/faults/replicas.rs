@@ -1,0 +1,38 @@
+//! Replicas of a range have the same contents: each in turn is made its leader, and everything is read. What differs from what
+//! clients were told, or from what another replica said, is found with the rest of the history.
+
+use std::time::Duration;
+
+use holdfast_tests::load::Stopped;
+use holdfast_tests::{Admin, Range};
+use serde_json::json;
+
+/// Voters of a range.
+const VOTERS: usize = 3;
+
+/// Reads everything from each replica of every range.
+pub(crate) async fn read_each(admin: &Admin, load: &mut Stopped) -> anyhow::Result<()> {
+    admin.place_by_hand().await?;
+    for place in 0..VOTERS {
+        let ranges = admin.settled(VOTERS, Duration::from_secs(60)).await?;
+        for range in &ranges {
+            lead(admin, range, range.voters()[place]).await?;
+        }
+        load.read_everything().await?;
+    }
+    let on = json!({
+        "balance": true, "balance_leaders": true, "hot": true, "merge": true, "split_by_load": true
+    });
+    admin.configure(json!({ "schedulers": on })).await
+}
+
+async fn lead(admin: &Admin, range: &Range, store: u64) -> anyhow::Result<()> {
+    let path = format!("/v1/ranges/{}/transfer-leader?wait=true", range.id);
+    let what = format!("store {store} leads range {}", range.id);
+    admin
+        .until(&what, Duration::from_secs(30), async || {
+            let (_, answer) = admin.post_json(&path, &json!({"to_store": store})).await?;
+            Ok(answer["state"] == "done")
+        })
+        .await
+}

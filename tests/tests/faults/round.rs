@@ -1,0 +1,268 @@
+//! One round: load, faults and changes; then everything heals, has to recover, and is checked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use holdfast_tests::Client;
+use holdfast_tests::history::{self, Act, History, Outcome};
+use holdfast_tests::load::{LETTERS, Load, Recorded, probe};
+use holdfast_tests::nemesis::changes::{self, Made};
+use holdfast_tests::nemesis::{Nemesis, Planned, Summary};
+use holdfast_tests::site::Site;
+
+use crate::replicas;
+
+/// Clients: two groups that share keys.
+const CLIENTS: usize = 16;
+
+/// After the last fault, every range takes writes within this,
+const WRITABLE: Duration = Duration::from_secs(15);
+
+/// and has all its replicas within this.
+const REPLICATED: Duration = Duration::from_secs(60);
+
+/// What is to be done.
+pub(crate) struct Round<'a> {
+    pub(crate) number: u64,
+    pub(crate) seed: u64,
+    pub(crate) faults: &'a [Planned],
+    pub(crate) changes: bool,
+    /// Whether a fault that can't be made is a finding.
+    pub(crate) must_make: bool,
+}
+
+/// What was done and found.
+#[derive(Default)]
+pub(crate) struct Report {
+    rounds: usize,
+    faults: usize,
+    missed: usize,
+    operations: usize,
+    unknown: usize,
+    pages: usize,
+    keys: usize,
+    searched: usize,
+    statuses: BTreeMap<u16, usize>,
+    changes: Made,
+    writable_after: Duration,
+    replicated_after: Duration,
+    /// What the checkers found.
+    violations: usize,
+    /// All that is wrong.
+    pub(crate) findings: Vec<String>,
+}
+
+impl Round<'_> {
+    /// Plays it on a site. What goes wrong on the way is a finding.
+    pub(crate) async fn play(&self, site: &mut Site) -> Report {
+        let mut report = Report {
+            rounds: 1,
+            ..Report::default()
+        };
+        if let Err(error) = self.play_into(site, &mut report).await {
+            report.findings.push(format!("{error:#}"));
+        }
+        report.findings.extend(site.complaints());
+        println!("round {}: {report}", self.number);
+        report
+    }
+
+    async fn play_into(&self, site: &mut Site, report: &mut Report) -> anyhow::Result<()> {
+        let load = Load::start(site.routers(), CLIENTS, self.seed, self.number);
+        load.progress(100, Duration::from_secs(30)).await?;
+        let stop = Arc::new(AtomicBool::new(!self.changes));
+        let changing = tokio::spawn(changes::make(site.admins(), self.seed, stop.clone()));
+        let performed = Nemesis::new(site)
+            .run(self.faults, |what| println!("{what}"))
+            .await;
+        stop.store(true, Ordering::Relaxed);
+        let recovered = recover(site, report).await;
+        report.changes = changing.await?;
+        let replicated = replicate(site, report).await;
+        let mut stopped = load.stop().await?;
+        let compared = replicas::read_each(&site.admin(), &mut stopped).await;
+        // What was recorded is checked whatever else went wrong.
+        self.check(site, stopped.recorded(), report)?;
+        for result in [recovered, replicated, compared] {
+            if let Err(error) = result {
+                report.findings.push(format!("{error:#}"));
+            }
+        }
+        let Summary {
+            faults,
+            missed,
+            survived_failed_syncs,
+        } = performed?;
+        (report.faults, report.missed) = (faults, missed);
+        ensure!(
+            missed == 0 || !self.must_make,
+            "{missed} faults could not be made"
+        );
+        ensure!(
+            survived_failed_syncs == 0,
+            "a store whose fsync failed went on {survived_failed_syncs} times"
+        );
+        Ok(())
+    }
+
+    fn check(&self, site: &Site, recorded: Recorded, report: &mut Report) -> anyhow::Result<()> {
+        let Recorded {
+            history,
+            statuses,
+            unexpected,
+        } = recorded;
+        let verdict = history::check(&history);
+        report.operations = history.events.len();
+        report.unknown = history
+            .events
+            .iter()
+            .filter(|event| is_unknown(&event.act))
+            .count();
+        report.pages = history.pages.len();
+        (report.keys, report.searched) = (verdict.keys, verdict.searched);
+        report.statuses = statuses;
+        report.violations = verdict.violations.len();
+        let violations = verdict.violations.iter().map(ToString::to_string);
+        report.findings.extend(violations.chain(unexpected));
+        if !report.findings.is_empty() {
+            keep(&history, site, self.number)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_unknown(act: &Act) -> bool {
+    matches!(
+        act,
+        Act::Write {
+            outcome: Outcome::Maybe,
+            ..
+        }
+    )
+}
+
+fn keep(history: &History, site: &Site, round: u64) -> anyhow::Result<()> {
+    let path = site.dir().join(format!("history-{round}.json"));
+    Ok(serde_json::to_writer(std::fs::File::create(path)?, history)?)
+}
+
+/// Every letter takes a write through every router.
+async fn recover(site: &Site, report: &mut Report) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    for router in site.routers() {
+        let client = Client::new(router);
+        for letter in LETTERS {
+            let key = probe(letter);
+            while !matches!(client.put(&key, "alive").await, Ok(answer) if answer.status < 300) {
+                ensure!(
+                    begun.elapsed() < WRITABLE,
+                    "{key} takes no write {WRITABLE:?} after the last fault"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    report.writable_after = begun.elapsed();
+    ensure!(
+        begun.elapsed() < WRITABLE,
+        "writes took {:?} to resume after the last fault",
+        begun.elapsed()
+    );
+    Ok(())
+}
+
+/// Every store takes part again, and every range has all its replicas.
+async fn replicate(site: &Site, report: &mut Report) -> anyhow::Result<()> {
+    let (admin, begun) = (site.admin(), Instant::now());
+    while !all_resumed(&admin).await {
+        ensure!(begun.elapsed() < REPLICATED, "a drained store can't be resumed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let settled = admin.settled(3, REPLICATED).await;
+    report.replicated_after = begun.elapsed();
+    settled.map(drop)
+}
+
+/// Resumes what a change has left drained.
+async fn all_resumed(admin: &holdfast_tests::Admin) -> bool {
+    let Ok(stores) = admin.get("/v1/stores").await else {
+        return false;
+    };
+    let mut all = true;
+    for store in stores["items"].as_array().into_iter().flatten() {
+        if store["state"] == "draining" || store["state"] == "drained" {
+            all = false;
+            let _ = admin.post(&format!("/v1/stores/{}/resume", store["id"])).await;
+        }
+    }
+    all
+}
+
+impl Report {
+    /// Whether the checkers found something in what clients were told.
+    pub(crate) fn has_violations(&self) -> bool {
+        self.violations > 0
+    }
+
+    /// Takes another round in.
+    pub(crate) fn add(&mut self, other: Report) {
+        self.rounds += other.rounds;
+        self.faults += other.faults;
+        self.missed += other.missed;
+        self.operations += other.operations;
+        self.unknown += other.unknown;
+        self.pages += other.pages;
+        self.keys += other.keys;
+        self.searched += other.searched;
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        for (kind, (asked, done)) in other.changes {
+            let sum = self.changes.entry(kind).or_default();
+            *sum = (sum.0 + asked, sum.1 + done);
+        }
+        self.writable_after = self.writable_after.max(other.writable_after);
+        self.replicated_after = self.replicated_after.max(other.replicated_after);
+        self.violations += other.violations;
+        self.findings.extend(other.findings);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            formatter,
+            "{} rounds, {} faults ({} could not be made), changes (done of asked): {}",
+            self.rounds,
+            self.faults,
+            self.missed,
+            self.changes
+                .iter()
+                .map(|(kind, (asked, done))| format!("{done} of {asked} {kind}s"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )?;
+        writeln!(
+            formatter,
+            "  {} operations ({} of unknown outcome) and {} pages of scans, answers by status {:?}",
+            self.operations, self.unknown, self.pages, self.statuses
+        )?;
+        writeln!(
+            formatter,
+            "  {} keys checked by revision, {} searched; writable {:.1} s and replicated {:.1} s after the last fault, at worst",
+            self.keys,
+            self.searched,
+            self.writable_after.as_secs_f64(),
+            self.replicated_after.as_secs_f64()
+        )?;
+        write!(formatter, "  {} findings", self.findings.len())?;
+        for finding in self.findings.iter().take(20) {
+            write!(formatter, "\n    {finding}")?;
+        }
+        Ok(())
+    }
+}
