@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use crate::command::{Write, bounds};
 use crate::host::Host;
 use crate::machine::RangeMachine;
-use crate::metrics::{self, Cause, Op, Outcome, ReadPath};
+use crate::metrics::{self, Op, Outcome, ReadPath};
 use crate::read::index::Waiting as WaitingRead;
 use crate::read::lease::Lease;
 use crate::read::{point, scan};
@@ -304,10 +304,7 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
 fn stale(replica: Arc<Replica>, read: WaitingRead) {
     let arrived = clock::now();
     // The next one is to find it fresh.
-    replica.ask_leader_to_wake();
-    if replica.leads() {
-        replica.wake(Cause::Read);
-    }
+    replica.ask_for_freshness();
     match replica.staleness_ms() {
         Some(staleness_ms) => answer_stale(&replica, read, staleness_ms, arrived),
         None => {

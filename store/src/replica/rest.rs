@@ -270,11 +270,16 @@ impl Replica {
         now.saturating_duration_since(self.rest.state.lock().roused)
     }
 
-    /// Somebody asks something of this follower that only a leader who is awake can give: asks that one to wake.
-    pub(crate) fn ask_leader_to_wake(&self) {
-        let Some(bed) = self.bed().filter(|bed| !bed.leads) else {
-            return;
-        };
+    /// Somebody reads from this replica whatever it has. If it sleeps, its group is to wake, so that it has newer things.
+    pub(crate) fn ask_for_freshness(&self) {
+        match self.bed() {
+            None => {}
+            Some(bed) if bed.leads => self.wake(Cause::Read),
+            Some(bed) => self.ask_leader_to_wake(&bed),
+        }
+    }
+
+    fn ask_leader_to_wake(&self, bed: &Bed) {
         let now = clock::now();
         {
             let mut state = self.rest.state.lock();
