@@ -125,10 +125,11 @@ async fn sum(cluster: &Cluster, metric: &str, label: &str, value: &str) -> anyho
     let mut total = 0.0;
     let stores = cluster.members()?.into_iter();
     for store in stores.filter(|member| member.role == "store" && member.pid.is_some()) {
-        let text = reqwest::get(format!("{}/metrics", store.http))
-            .await?
-            .text()
-            .await?;
+        // One that is just starting does not serve yet.
+        let Ok(answer) = reqwest::get(format!("{}/metrics", store.http)).await else {
+            continue;
+        };
+        let text = answer.text().await?;
         let wanted = format!("{metric}{{{label}=\"{value}");
         let series = text.lines().filter(|line| line.starts_with(&wanted));
         let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
