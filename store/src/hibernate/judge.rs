@@ -85,7 +85,8 @@ pub(crate) fn may_sleep(leader: &Leading) -> Result<Plan, Unfit> {
         return Err(Unfit::Behind);
     }
     let votes = |members: &[&Member]| members.iter().filter(|member| member.votes).count();
-    if votes(&reached) + 1 <= votes(&left) {
+    // The leader itself votes, too.
+    if votes(&reached) < votes(&left) {
         return Err(Unfit::NoMajority);
     }
     Ok(Plan {
