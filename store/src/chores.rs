@@ -31,10 +31,17 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         mind_the_engine(&host);
         let now = clock::now();
-        for replica in host.replicas() {
+        // What sleeps has nothing that waits, and nothing to compact that it had not when it fell asleep.
+        let awake: Vec<_> = host
+            .replicas()
+            .into_iter()
+            .filter(|replica| !replica.is_still())
+            .collect();
+        for replica in &awake {
             replica.turn_away_late(now);
+            replica.mind_silence(now);
         }
-        compact(&host, now).await;
+        compact(&awake, now).await;
         if round.is_multiple_of(ROUNDS_PER_COUNT) {
             count(&host);
             host.observe_storage();
@@ -47,8 +54,7 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
 }
 
 /// One replica's compaction syncs what all of them have written, so others come along.
-async fn compact(host: &Host, now: Instant) {
-    let replicas = host.replicas();
+async fn compact(replicas: &[Arc<Replica>], now: Instant) {
     let wishes: Vec<_> = replicas.iter().map(|replica| replica.compaction(now)).collect();
     let due = wishes.contains(&Compaction::Due);
     for (replica, wish) in replicas.iter().zip(wishes) {
@@ -73,7 +79,13 @@ fn mind_the_engine(host: &Host) {
 fn count(host: &Host) {
     let mut groups = Groups::default();
     let mut slowest = BTreeMap::new();
+    let (mut leaders, mut followers) = (0, 0);
     for replica in host.replicas() {
+        match replica.bed() {
+            Some(bed) if bed.leads => leaders += 1,
+            Some(_) => followers += 1,
+            None => {}
+        }
         let standing = replica.standing();
         if standing.leads {
             groups.leader += 1;
@@ -87,6 +99,7 @@ fn count(host: &Host) {
         }
     }
     metrics::groups(groups);
+    metrics::asleep(leaders, followers);
     metrics::slowest(&slowest);
 }
 

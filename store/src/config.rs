@@ -43,6 +43,9 @@ pub struct Config {
     /// Longest such time, milliseconds; also how long a leader's lease lasts. So a leader that is gone is replaced within
     /// twice this: 1.5 s by default.
     pub raft_election_max_ms: u64,
+    /// How long a range must have been idle before its replicas stop their timers, milliseconds, until somebody asks for
+    /// something; 0 for never.
+    pub hibernate_after_ms: u64,
     /// Free space of the file system, bytes, below which puts are refused.
     pub disk_reserve_bytes: u64,
     /// Most bytes that the store's directory may take before puts are refused; 0 for all that the file system has.
@@ -76,6 +79,7 @@ impl Default for Config {
             raft_heartbeat_ms: 150,
             raft_election_min_ms: 450,
             raft_election_max_ms: 750,
+            hibernate_after_ms: 5_000,
             disk_reserve_bytes: 256 << 20,
             disk_soft_limit_bytes: 0,
             split_alone_after_ms: 60_000,

@@ -27,6 +27,7 @@ mod disk;
 pub mod engine;
 mod failpoint;
 mod heartbeat;
+mod hibernate;
 mod host;
 mod http;
 pub mod identity;

@@ -12,8 +12,10 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 
 mod catalogue;
+mod hibernation;
 
 pub use catalogue::METRICS;
+pub(crate) use hibernation::{Cause, asleep, slept, woke};
 
 /// How an operation ended, as `store_ops_total` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +124,7 @@ const OPS: [&str; 3] = ["get", "write", "scan"];
 const OUTCOMES: [&str; 4] = ["ok", "redirected", "refused", "unknown"];
 const PATHS: [&str; 3] = ["lease", "read_index", "stale"];
 const PROPOSALS: [&str; 3] = ["applied", "refused", "unknown"];
-const STATES: [&str; 5] = ["leader", "follower", "learner", "no_leader", "hibernating"];
+const STATES: [&str; 4] = ["leader", "follower", "learner", "no_leader"];
 const ROLES: [&str; 4] = ["leader", "candidate", "follower", "learner"];
 const ELECTIONS: [&str; 3] = ["won", "lost", "timed_out"];
 const STALLS: [&str; 3] = ["overlay", "memtables", "tables"];
@@ -138,7 +140,7 @@ struct Handles {
     proposals: [Counter; 3],
     propose_wait: Histogram,
     entry_writes: Histogram,
-    groups: [Gauge; 5],
+    groups: [Gauge; 4],
     commit: Histogram,
     apply_wait: Histogram,
     apply: Histogram,
@@ -193,6 +195,7 @@ pub(crate) fn init() {
     describe(METRICS);
     raft::metrics::init();
     LazyLock::force(&HANDLES);
+    hibernation::init();
 }
 
 /// `count` operations ended.
@@ -294,13 +297,7 @@ pub(crate) fn cache(cache: Cache, hits: u64, misses: u64) {
 
 /// What the replicas are.
 pub(crate) fn groups(groups: Groups) {
-    let counts = [
-        groups.leader,
-        groups.follower,
-        groups.learner,
-        groups.no_leader,
-        0,
-    ];
+    let counts = [groups.leader, groups.follower, groups.learner, groups.no_leader];
     for (gauge, count) in HANDLES.groups.iter().zip(counts) {
         gauge.set(count as f64);
     }

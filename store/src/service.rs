@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
+use holdfast_common::proto::hibernation::{AreYouThere, Sleep, Wake};
 use holdfast_common::proto::kv::{
     self, Consistency, Error, ExplainWriteRequest, GetRequest, OnceRequest, ScanRequest, Target,
     WriteOutcome, WriteRequest,
@@ -205,6 +206,28 @@ impl StoreService {
     }
 }
 
+impl StoreService {
+    fn sleep(&self, request: &Request, reply: Reply) {
+        if let Some((sleep, reply)) = decode::<Sleep>(request, reply) {
+            let host = self.host.clone();
+            tokio::spawn(async move { reply.send(proto::encode(&host.sleep(&sleep))) });
+        }
+    }
+
+    fn wake(&self, request: &Request, reply: Reply) {
+        if let Some((wake, reply)) = decode::<Wake>(request, reply) {
+            self.host.wake(wake);
+            reply.send(proto::encode(&()));
+        }
+    }
+
+    fn alive(&self, request: &Request, reply: Reply) {
+        if let Some((AreYouThere {}, reply)) = decode(request, reply) {
+            reply.send(proto::encode(&self.host.here_i_am()));
+        }
+    }
+}
+
 impl Service for StoreService {
     fn call(&self, request: Request, reply: Reply) {
         match request.method {
@@ -217,6 +240,9 @@ impl Service for StoreService {
             method::STORE_STEP => self.step(&request, reply),
             method::STORE_ABSORB => self.absorb(&request, reply),
             method::STORE_SURVEY => self.survey(&request, reply),
+            method::STORE_SLEEP => self.sleep(&request, reply),
+            method::STORE_WAKE => self.wake(&request, reply),
+            method::STORE_ALIVE => self.alive(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),
             _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
         }
@@ -277,6 +303,8 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
 /// Answers a stale read, at once when it is known how stale.
 fn stale(replica: Arc<Replica>, read: WaitingRead) {
     let arrived = clock::now();
+    // The next one is to find it fresh.
+    replica.ask_for_freshness();
     match replica.staleness_ms() {
         Some(staleness_ms) => answer_stale(&replica, read, staleness_ms, arrived),
         None => {

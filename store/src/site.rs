@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::Addresses;
 use crate::disk::DiskGuard;
 use crate::engine::Engine;
+use crate::hibernate::Dormitory;
 use crate::ranges::Ranges;
 use crate::read::lease::Terms;
 use crate::replica::queue::Bounds;
@@ -45,6 +46,8 @@ pub(crate) struct Site {
     pub removed: CancellationToken,
     /// Set while the engine's background work is too far behind to take new writes.
     pub pressed: AtomicBool,
+    /// Who of its replicas sleeps, and on what.
+    pub dormitory: Dormitory,
     /// When the process started.
     pub started: Instant,
 }

@@ -24,6 +24,8 @@ use crate::chores;
 use crate::config::Config;
 use crate::disk::{DiskGuard, Limits};
 use crate::engine::{self, Engine};
+use crate::hibernate::liveness::Liveness;
+use crate::hibernate::{self, Dormitory};
 use crate::host::{self, Host};
 use crate::ledger::{self, Ledger};
 use crate::ranges::Ranges;
@@ -134,6 +136,7 @@ impl Store {
             alarm: Alarm::default(),
             removed: CancellationToken::new(),
             pressed: AtomicBool::new(false),
+            dormitory: dormitory(config, &timings),
             started: clock::now(),
         });
         let outbound = Outbound::new(client, site.addresses.clone(), staging.clone(), timings.clone());
@@ -196,6 +199,8 @@ impl Store {
         let site = &self.host.site;
         self.tasks
             .spawn(chores::run(self.host.clone(), self.background.clone()));
+        self.tasks
+            .spawn(hibernate::run(self.host.clone(), self.background.clone()));
         let (host, stopped) = (self.host.clone(), self.background.clone());
         self.tasks
             .spawn(async move { stopped.run_until_cancelled(host.end_grace()).await });
@@ -230,6 +235,17 @@ fn timings(config: &Config) -> RaftTimings {
         election_min: Duration::from_millis(config.raft_election_min_ms),
         election_max: Duration::from_millis(config.raft_election_max_ms),
         ..RaftTimings::default()
+    }
+}
+
+fn dormitory(config: &Config, timings: &RaftTimings) -> Dormitory {
+    let after = Duration::from_millis(config.hibernate_after_ms);
+    Dormitory {
+        incarnation: clock::random_id(),
+        after: (!after.is_zero()).then_some(after),
+        heartbeat: timings.heartbeat,
+        election_min: timings.election_min,
+        liveness: Liveness::new(timings.election_max),
     }
 }
 

@@ -6,6 +6,7 @@
 //! cluster id.
 
 pub mod access;
+pub mod hibernation;
 pub mod kv;
 pub mod merge;
 pub mod placement;
@@ -72,6 +73,12 @@ pub mod method {
     pub const STORE_ABSORB: u16 = 0x0402;
     /// [`super::recovery::Survey`] → [`super::recovery::Surveyed`], from the driver to a store.
     pub const STORE_SURVEY: u16 = 0x0403;
+    /// [`super::hibernation::Sleep`] → [`super::hibernation::SleepAnswer`], between stores.
+    pub const STORE_SLEEP: u16 = 0x0404;
+    /// [`super::hibernation::Wake`] → `()`, between stores.
+    pub const STORE_WAKE: u16 = 0x0405;
+    /// [`super::hibernation::AreYouThere`] → [`super::hibernation::HereIAm`], between stores.
+    pub const STORE_ALIVE: u16 = 0x0406;
 }
 
 /// Which methods a process with a certificate may call at a placement member or a store: the one table of who may say what.
@@ -80,11 +87,15 @@ pub mod method {
 /// | caller | at a placement member | at a store |
 /// |---|---|---|
 /// | placement member | the group's Raft messages, joining, the map | steps, surveys |
-/// | store | registration, heartbeats, ids, the map | its groups' Raft messages, absorbing, reads and writes |
+/// | store | registration, heartbeats, ids, the map | its groups' Raft messages, absorbing, sleep and wake, reads and writes |
 /// | router | the map, tokens | reads and writes |
 /// | tool of an operator | nothing | nothing |
 pub fn permitted(callee: Role, caller: Role, method: u16) -> bool {
     use method::{PLACEMENT_JOIN, PLACEMENT_PROBE, PLACEMENT_WATCH_MAP};
+    let between_stores = matches!(
+        method,
+        method::STORE_ABSORB | method::STORE_SLEEP | method::STORE_WAKE | method::STORE_ALIVE
+    );
     match (callee, caller, method >> 8) {
         (_, Role::Admin, _) => false,
         (Role::Placement, Role::Placement, 0x02) => true,
@@ -96,8 +107,8 @@ pub fn permitted(callee: Role, caller: Role, method: u16) -> bool {
             matches!(method, PLACEMENT_WATCH_MAP | method::PLACEMENT_WATCH_ACCESS)
         }
         (Role::Store, Role::Store, 0x01 | 0x02) => true,
-        (Role::Store, Role::Store, 0x04) => method == method::STORE_ABSORB,
-        (Role::Store, Role::Placement, 0x04) => method != method::STORE_ABSORB,
+        (Role::Store, Role::Store, 0x04) => between_stores,
+        (Role::Store, Role::Placement, 0x04) => !between_stores,
         (Role::Store, Role::Router, 0x01) => true,
         _ => false,
     }

@@ -1,5 +1,6 @@
 //! Stores without a placement driver: several in one process, over real sockets and directories, told what to do directly.
 
+mod hibernation;
 mod membership;
 mod merge;
 mod reads;
@@ -48,6 +49,7 @@ struct Cluster {
     cluster: ClusterIdCell,
     client: Client,
     members: Vec<Member>,
+    hibernate_after_ms: u64,
     sequence: AtomicU64,
 }
 
@@ -76,6 +78,10 @@ fn config(store: StoreId) -> Config {
 impl Cluster {
     /// `count` stores, numbered from 1, that hold nothing.
     async fn of(count: usize) -> Self {
+        Self::of_sleepers(count, Config::default().hibernate_after_ms).await
+    }
+
+    async fn of_sleepers(count: usize, hibernate_after_ms: u64) -> Self {
         let cluster = ClusterIdCell::known(ClusterId(7));
         let identity = PeerInfo::new(Role::Router, 0, "test");
         let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
@@ -90,6 +96,7 @@ impl Cluster {
             cluster,
             client,
             members,
+            hibernate_after_ms,
             sequence: AtomicU64::new(1),
         };
         for store in 1..=count {
@@ -100,7 +107,11 @@ impl Cluster {
 
     /// `count` stores with the first range on all of them, led by the first.
     async fn with_first_range(count: usize) -> Self {
-        let cluster = Self::of(count).await;
+        Self::with_first_range_after(count, Config::default().hibernate_after_ms).await
+    }
+
+    async fn with_first_range_after(count: usize, hibernate_after_ms: u64) -> Self {
+        let cluster = Self::of_sleepers(count, hibernate_after_ms).await;
         cluster
             .step(
                 1,
@@ -121,7 +132,10 @@ impl Cluster {
         let member = &mut self.members[store - 1];
         let identity = PeerInfo::new(Role::Store, member.id.0, format!("store-{store}"));
         let client = Client::new(ClientConfig::default(), self.cluster.clone(), identity);
-        let config = config(member.id);
+        let config = Config {
+            hibernate_after_ms: self.hibernate_after_ms,
+            ..config(member.id)
+        };
         let started = Store::start(
             &config,
             member.dir.path(),

@@ -60,7 +60,7 @@ impl Heart {
     /// A heart that has not beaten yet. `split_alone_after` of zero is never.
     pub(crate) fn new(host: Arc<Host>, placement: PlacementClient, split_alone_after: Duration) -> Self {
         Self {
-            differ: Differ::new(host.site.store, clock::random_id()),
+            differ: Differ::new(host.site.store, host.site.dormitory.incarnation),
             host,
             placement,
             reporter: Reporter::new(),

@@ -10,12 +10,18 @@ use holdfast_common::raft::types::Raft;
 
 use super::Host;
 use crate::machine::RangeMachine;
+use crate::metrics::Cause;
 use crate::snapshot;
 
 impl Groups<RangeMachine> for Host {
     fn raft(&self, range: RangeId, replica: ReplicaId) -> Option<Raft<RangeMachine>> {
         let running = self.replicas.get(&range)?;
-        (running.id == replica).then(|| running.raft.clone())
+        if running.id != replica {
+            return None;
+        }
+        // Asked for each message, before it is handed on.
+        running.wake(Cause::Message);
+        Some(running.raft.clone())
     }
 
     fn may_vote(&self, range: RangeId, replica: ReplicaId) -> bool {

@@ -102,7 +102,11 @@ impl Host {
         outbound: Outbound,
         timings: &RaftTimings,
     ) -> Result<Arc<Self>, ConfigError> {
-        let config = retention::by_owner(timings.config()?);
+        let config = Config {
+            // Replicas see to that themselves: they sleep.
+            quorum_loss_probe_interval: None,
+            ..retention::by_owner(timings.config()?)
+        };
         let quiet = Arc::new(Config {
             enable_elect: false,
             ..config.clone()
@@ -272,6 +276,7 @@ impl Host {
             .filter(|applied| applied.leader_id.term == birth_log_id().leader_id.term);
         let log = self.log.group(range, replica, origin);
         let network = self.outbound.group(range, replica);
+        let hush = network.hush();
         let config = if fresh { &self.free } else { &self.quiet };
         let raft = Raft::new(replica, config.clone(), network, log, machine).await;
         let raft = raft.map_err(|fatal| Error::Group { range, fatal })?;
@@ -280,6 +285,7 @@ impl Host {
             raft,
             shared,
             machines,
+            hush,
         };
         let replica = Replica::start(self.site.clone(), (range, replica), group, fresh);
         if clock::now() >= self.grace_ends {

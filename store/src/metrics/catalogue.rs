@@ -2,6 +2,7 @@
 
 use holdfast_common::telemetry::catalogue::{Label, Metric};
 
+use super::hibernation::{CAUSES, SLEEPERS};
 use super::{CACHES, ELECTIONS, MERGES, OPS, OUTCOMES, PATHS, PROPOSALS, ROLES, SPLITS, STALLS, STATES};
 
 const PEER: Label = Label::each("peer_store", "the peer's id; `other` for all beyond the first 64");
@@ -32,8 +33,25 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(
         "holdfast_raft_groups",
         &[Label::one_of("state", &STATES)],
-        "Replicas of this store by what they are in their groups. `no_leader`: they know of none. No replica hibernates in this \
-         version: that one is always 0.",
+        "Replicas of this store by what they are in their groups. `no_leader`: they know of none.",
+    ),
+    Metric::gauge(
+        "holdfast_raft_hibernating",
+        &[Label::one_of("role", &SLEEPERS)],
+        "Replicas of this store whose timers are stopped because nobody asks anything of their ranges; `leader` and `follower` in \
+         `holdfast_raft_groups` count them, too. Learners are counted as followers.",
+    ),
+    Metric::counter(
+        "holdfast_raft_sleeps_total",
+        &[Label::one_of("role", &SLEEPERS)],
+        "Replicas of this store that fell asleep.",
+    ),
+    Metric::counter(
+        "holdfast_raft_wakes_total",
+        &[Label::one_of("cause", &CAUSES)],
+        "Replicas of this store that woke. `message`: of their group; `step`: the range was to be changed; `asked`: a read came to \
+         another replica; `leader_lost`: the leader's store did not answer; `store_back`: a store was started again, or can be \
+         reached again; `changed`: the group has another leader; `refused`: the group did not fall asleep after all.",
     ),
     Metric::counter(
         "holdfast_raft_proposals_total",

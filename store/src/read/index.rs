@@ -12,7 +12,7 @@ use holdfast_common::proto::kv::{self, Error, GetAnswer, GetRequest, ScanAnswer,
 use parking_lot::Mutex;
 
 use super::{point, scan};
-use crate::metrics::{self, Op, Outcome, ReadPath};
+use crate::metrics::{self, Cause, Op, Outcome, ReadPath};
 use crate::replica::Replica;
 
 /// When a reader that was turned away for too much waiting may come again, milliseconds.
@@ -60,6 +60,13 @@ struct Gathering {
     running: bool,
 }
 
+impl ReadRounds {
+    /// Whether nothing waits, and no round is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.0.lock().running
+    }
+}
+
 impl Replica {
     /// Lets a read wait for the next round; answers it at once when too many wait.
     pub(crate) fn join_round(self: &Arc<Self>, read: Waiting) {
@@ -71,7 +78,10 @@ impl Replica {
             });
         }
         gathering.waiting.push((clock::now(), read));
-        if !std::mem::replace(&mut gathering.running, true) {
+        let is_first = !std::mem::replace(&mut gathering.running, true);
+        drop(gathering);
+        self.wake(Cause::Read);
+        if is_first {
             tokio::spawn(rounds(self.clone()));
         }
     }

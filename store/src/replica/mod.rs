@@ -9,16 +9,20 @@ mod compaction;
 pub(crate) mod fence;
 mod freshness;
 pub(crate) mod queue;
+mod rest;
 pub(crate) mod retention;
+mod silence;
 mod watch;
 pub(crate) mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use holdfast_common::clock;
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{self, LeaderHint, Target};
+use holdfast_common::raft::network::Hush;
 use holdfast_common::raft::types::{Membership, Raft, StoredMembership, TypeConfig};
 use holdfast_common::range::Descriptor;
 use openraft::RaftMetrics;
@@ -36,11 +40,13 @@ use self::admission::Refusal;
 use self::fence::Fence;
 use self::freshness::Freshness;
 use self::queue::Queue;
+use self::rest::Rest;
 use self::retention::Retention;
 use self::writes::{Waiting, stopping};
 use crate::failpoint;
 use crate::load::Meter;
 use crate::machine::RangeMachine;
+use crate::metrics::Cause;
 use crate::read::index::ReadRounds;
 use crate::read::lease::{self, Lease, Standing, Voting};
 use crate::shared::SharedRange;
@@ -54,7 +60,7 @@ pub(crate) struct Peer {
     pub id: ReplicaId,
     /// Entries that it lacks; none when nothing was ever acknowledged.
     pub lag: Option<u64>,
-    /// Whether it acknowledged something within the last election timeout.
+    /// Whether it acknowledged something within the last election timeout, or its group sleeps and its store answers.
     pub live: bool,
 }
 
@@ -66,6 +72,8 @@ pub(crate) struct Group {
     pub(crate) shared: SharedRange,
     /// Counts the state machine for as long as it lives.
     pub(crate) machines: TaskTracker,
+    /// Holds its heartbeats back.
+    pub(crate) hush: Hush,
 }
 
 /// A running replica.
@@ -96,6 +104,8 @@ pub(crate) struct Replica {
     pub load: Meter,
     freshness: Freshness,
     retention: Mutex<Retention>,
+    rest: Rest,
+    hush: Hush,
     /// Ends the replica's own tasks.
     stopped: CancellationToken,
 }
@@ -112,6 +122,7 @@ impl Replica {
             raft,
             shared,
             machines,
+            hush,
         } = group;
         let replica = Arc::new(Self {
             range,
@@ -131,6 +142,8 @@ impl Replica {
             load: Meter::default(),
             freshness: Freshness::default(),
             retention: Mutex::default(),
+            rest: Rest::default(),
+            hush,
             stopped: CancellationToken::new(),
             site,
         });
@@ -205,6 +218,7 @@ impl Replica {
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied all that was committed then.
     pub(crate) async fn confirm(&self) -> Result<(), kv::Error> {
+        self.wake(Cause::Read);
         let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
@@ -273,6 +287,14 @@ impl Replica {
             return Vec::new();
         };
         let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        let (now, nodes) = (clock::now(), metrics.membership_config.membership());
+        // Just woken, it has not heard from anybody yet.
+        let rested = self.is_still() || self.up_for(now) < self.site.terms.lease;
+        let store_lives = |id| {
+            nodes
+                .get_node(id)
+                .is_some_and(|node| self.store_lives(node.store, now))
+        };
         replication
             .iter()
             .filter(|(id, _)| **id != self.id)
@@ -285,7 +307,8 @@ impl Replica {
                     .get(id)
                     .copied()
                     .flatten()
-                    .is_some_and(|acked| acked.elapsed() < self.site.terms.lease),
+                    .is_some_and(|acked| acked.elapsed() < self.site.terms.lease)
+                    || (rested && store_lives(id)),
             })
             .collect()
     }

@@ -57,6 +57,11 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Whether nothing waits and nothing is in flight.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+
     /// What the next entry carries, when one may be proposed now: it is in flight from here on, until
     /// [`landed`](Self::landed).
     pub(crate) fn take_entry(&mut self) -> Option<Vec<(usize, T)>> {

@@ -26,6 +26,9 @@ pub(super) async fn run(replica: Arc<Replica>) {
         let leads = leads(&replica, &states.borrow_watched());
         if leads != led {
             led = leads;
+            if leads {
+                replica.note_leadership();
+            }
             leadership_changed(&replica, leads);
         }
         if replica.standing().voting == Voting::Alone {
@@ -33,6 +36,7 @@ pub(super) async fn run(replica: Arc<Replica>) {
             replica.allow_elections();
         }
         replica.site.changed.notify_one();
+        replica.wake_if_changed();
         replica.resume_merge();
         tokio::select! {
             biased;

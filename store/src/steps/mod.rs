@@ -22,6 +22,7 @@ use holdfast_common::raft::types::TypeConfig;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, RaftError};
 
 use crate::host::Host;
+use crate::metrics::Cause;
 use crate::replica::Replica;
 
 pub(crate) use split::Order as SplitOrder;
@@ -98,9 +99,10 @@ impl Replica {
 
     /// Makes sure that no other step of this replica is under way until the slot is dropped.
     pub(crate) fn begin_step(&self) -> Result<Slot<'_>, StepError> {
-        if self.stepping.swap(true, Ordering::AcqRel) {
+        if self.stepping.swap(true, Ordering::SeqCst) {
             return Err(StepError::Busy("another step is under way".to_owned()));
         }
+        self.wake(Cause::Step);
         Ok(Slot(&self.stepping))
     }
 }

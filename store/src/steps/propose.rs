@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::step_error;
 use crate::command::Command;
+use crate::metrics::Cause;
 use crate::replica::Replica;
 
 impl Replica {
@@ -25,6 +26,7 @@ impl Replica {
         command: &Command,
         settled: impl FnOnce() + Send + 'static,
     ) -> Result<(u64, A), StepError> {
+        self.wake(Cause::Step);
         let (tell, outcome) = oneshot::channel();
         let callback = Callback::new(move |result: ClientWriteResult<TypeConfig>| {
             if matches!(result, Ok(_) | Err(ClientWriteError::ForwardToLeader(_))) {

@@ -4,6 +4,7 @@ mod client;
 mod counting;
 mod driver;
 mod edges;
+mod hibernation;
 mod import_export;
 mod kill;
 mod load;

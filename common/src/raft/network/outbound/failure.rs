@@ -30,6 +30,8 @@ pub(super) enum Failure {
     Unsendable(#[from] Unsendable),
     #[error("too many heartbeats wait for this peer")]
     TooManyBeats,
+    #[error("the leader keeps silent, for want of a majority")]
+    Hushed,
     #[error("the sender has stopped")]
     Stopped,
 }
@@ -38,6 +40,7 @@ impl Failure {
     /// Counts the message as lost.
     pub(super) fn count(&self, sent: &Sent) {
         let counter = match self {
+            Self::Hushed => return,
             Self::Net(net::Error::DeadlineExceeded { sent: true }) => &sent.timeout,
             Self::Net(error) if !error.certainly_not_delivered() => &sent.lost,
             Self::Refused(_) => &sent.refused,

@@ -5,6 +5,7 @@
 
 mod failure;
 mod heartbeats;
+mod hush;
 mod peer;
 mod pipeline;
 mod snapshot;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use openraft::network::RaftNetworkFactory;
 
+pub use self::hush::Hush;
 pub use self::peer::PeerReplica;
 use super::metrics::Sent;
 use super::{RaftTimings, Staging};
@@ -66,6 +68,7 @@ impl Outbound {
             shared: self.0.clone(),
             range,
             replica,
+            hush: Hush::default(),
         }
     }
 }
@@ -75,9 +78,15 @@ pub struct GroupNetwork {
     shared: Arc<Shared>,
     range: RangeId,
     replica: ReplicaId,
+    hush: Hush,
 }
 
 impl GroupNetwork {
+    /// The hold on this replica's heartbeats.
+    pub fn hush(&self) -> Hush {
+        self.hush.clone()
+    }
+
     fn route(&self, to: ReplicaId) -> Route {
         Route {
             range: self.range,
@@ -95,6 +104,11 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetwork {
     }
 
     async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Node) -> PeerReplica {
-        PeerReplica::for_heartbeats(self.shared.clone(), self.route(target), node.store)
+        PeerReplica::for_heartbeats(
+            self.shared.clone(),
+            self.route(target),
+            node.store,
+            self.hush.clone(),
+        )
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::heartbeats::BeatLine;
+use super::hush::Hush;
 use super::pipeline::{Line, Pipeline};
 use super::{Shared, snapshot};
 use crate::clock;
@@ -40,6 +41,8 @@ pub struct PeerReplica {
     peer: Option<Peer>,
     /// Where appends without entries go instead: set for openraft's heartbeats.
     beats: Option<BeatLine>,
+    /// Holds those back.
+    hush: Hush,
 }
 
 /// An append under way.
@@ -60,13 +63,15 @@ impl PeerReplica {
             store,
             peer: None,
             beats: None,
+            hush: Hush::default(),
         }
     }
 
-    pub(super) fn for_heartbeats(shared: Arc<Shared>, route: Route, store: StoreId) -> Self {
+    pub(super) fn for_heartbeats(shared: Arc<Shared>, route: Route, store: StoreId, hush: Hush) -> Self {
         let beats = Some(BeatLine::to(&shared, store));
         Self {
             beats,
+            hush,
             ..Self::new(shared, route, store)
         }
     }
@@ -75,6 +80,9 @@ impl PeerReplica {
         if let Some(beats) = &self.beats
             && let Some(beat) = convert::beat(self.route, &rpc)
         {
+            if self.hush.is_set() {
+                return Err(Failure::Hushed);
+            }
             return Ok((AppendCall::Gathered(beats.push(beat?)?), 0));
         }
         let body = convert::append(self.route, rpc)?.encode();

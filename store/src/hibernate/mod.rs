@@ -1,0 +1,84 @@
+//! Hibernation: the replicas of a range that nobody asks anything of stop their timers, all of them together.
+//!
+//! A Raft group that is idle still ticks, and its leader sends heartbeats, for the sake of two things: a lease for the next
+//! read, and the news that the leader is gone. A range that is asked for nothing needs no lease; and that a leader is gone
+//! is known when its *store* is, which one exchange between two stores says for all the ranges that they share.
+//! `docs/hibernation.md` tells the protocol and what could go wrong with it. In short:
+//!
+//! - a leader whose group is at rest stops its own timers, asks the others to stop theirs ([`settle`]), and sleeps when all
+//!   have agreed; those on a store that does not answer are left behind;
+//! - whatever is asked of a replica, and every Raft message to it, wakes it (`replica::rest`);
+//! - a store watches the stores that its sleepers rely on, and wakes those whose leader's store is gone or was started
+//!   again ([`watch`], [`liveness`]).
+//!
+//! What is decided, is decided by pure functions ([`judge`]). Safety rests on none of this: terms, logs and leases are what
+//! they are, and a lease runs out by the clock whether anybody sleeps or not.
+
+pub(crate) mod judge;
+pub(crate) mod liveness;
+mod settle;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_common::proto::hibernation::{HereIAm, MAX_REPLICAS, Sleep, SleepAnswer, Wake};
+use tokio_util::sync::CancellationToken;
+
+use self::liveness::Liveness;
+use crate::host::Host;
+use crate::metrics::Cause;
+
+/// What all replicas of a store share of it.
+pub(crate) struct Dormitory {
+    /// Drawn at each start of the process.
+    pub incarnation: u64,
+    /// How long a range must have been idle; none for never.
+    pub after: Option<Duration>,
+    /// Time between two heartbeats, and between two questions whether a store lives.
+    pub heartbeat: Duration,
+    /// The shortest election timeout.
+    pub election_min: Duration,
+    /// Which of the other stores live.
+    pub liveness: Liveness,
+}
+
+/// Looks after who sleeps here, until `shutdown`.
+pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
+    let Some(after) = host.site.dormitory.after else {
+        return;
+    };
+    let both = async { tokio::join!(settle::run(&host, after), watch::run(&host)) };
+    shutdown.run_until_cancelled(both).await;
+}
+
+impl Host {
+    /// Puts to sleep what may sleep of the replicas that a leader's store names.
+    pub(crate) fn sleep(&self, request: &Sleep) -> SleepAnswer {
+        let asleep = request.replicas.iter().take(MAX_REPLICAS).map(|bedtime| {
+            let replica = self.replica(bedtime.route.range);
+            let replica = replica.filter(|replica| replica.id == bedtime.route.to);
+            replica.is_some_and(|replica| replica.tuck_in(bedtime, request.incarnation))
+        });
+        SleepAnswer {
+            incarnation: self.site.dormitory.incarnation,
+            asleep: asleep.collect(),
+        }
+    }
+
+    /// Wakes a replica, for somebody asks something of another one of its group.
+    pub(crate) fn wake(&self, request: Wake) {
+        let replica = self.replica(request.route.range);
+        if let Some(replica) = replica.filter(|replica| replica.id == request.route.to) {
+            replica.wake(Cause::Asked);
+        }
+    }
+
+    /// Says that this store lives.
+    pub(crate) fn here_i_am(&self) -> HereIAm {
+        HereIAm {
+            store: self.site.store,
+            incarnation: self.site.dormitory.incarnation,
+        }
+    }
+}
