@@ -155,7 +155,7 @@ async fn nobody_with_a_bad_certificate_reaches_the_service() {
         ),
         (
             "another authority",
-            "UnknownIssuer",
+            "invalid peer certificate",
             with(Tls::load(forged).expect("certificates")),
         ),
         ("expired", "certificate expired", with(expired)),
