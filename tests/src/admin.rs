@@ -1,5 +1,6 @@
 //! The placement driver's HTTP API, as a test speaks it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -92,6 +93,16 @@ impl Admin {
             ))
             .await?;
         Ok(serde_json::from_value(page["items"][0].clone())?)
+    }
+
+    /// The store that leads most ranges.
+    pub async fn busiest_store(&self) -> anyhow::Result<u64> {
+        let mut led: BTreeMap<u64, usize> = BTreeMap::new();
+        for store in self.ranges().await?.iter().filter_map(|range| range.leader_store) {
+            *led.entry(store).or_default() += 1;
+        }
+        let busiest = led.into_iter().max_by_key(|(_, ranges)| *ranges);
+        busiest.map(|(store, _)| store).context("no range has a leader")
     }
 
     /// Splits at a key and waits for the end.

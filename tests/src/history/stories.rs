@@ -43,6 +43,12 @@ pub(crate) fn write(
     )
 }
 
+/// The history is refused by the checker, for this reason.
+pub(crate) fn refused(check: fn(&[Event]) -> Vec<String>, events: &[Event], why: &str) {
+    let wrong = check(events);
+    assert!(wrong.iter().any(|what| what.contains(why)), "{why}: {wrong:?}");
+}
+
 fn event(start: Micros, end: Micros, act: Act) -> Event {
     Event {
         client: 0,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use holdfast_tests::{Cluster, History, Options, Range, Writers};
+use holdfast_tests::{Cluster, History, Options, Writers};
 
 use crate::cluster;
 
@@ -32,19 +32,6 @@ async fn warm_up() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
-fn busiest_store(ranges: &[Range]) -> Option<u64> {
-    let led = |store: u64| {
-        ranges
-            .iter()
-            .filter(|range| range.leader_store == Some(store))
-            .count()
-    };
-    ranges
-        .iter()
-        .filter_map(|range| range.leader_store)
-        .max_by_key(|store| led(*store))
-}
-
 /// Fails unless every range took a write within `bound` of the kill.
 fn assert_resumed(history: &History, killed: Instant, bound: Duration) -> anyhow::Result<()> {
     let resumed = history.resumed_after(killed, group, PREFIXES.len());
@@ -68,8 +55,7 @@ async fn writes_resume_when_the_store_that_leads_most_is_killed() -> anyhow::Res
     let cluster = split_cluster(Options::default()).await?;
     let writers = Writers::start(&cluster.client(), &PREFIXES, WRITERS, 4);
     warm_up().await;
-    let ranges = cluster.admin().ranges().await?;
-    let victim = cluster.store(busiest_store(&ranges).context("no leader")?)?.name;
+    let victim = cluster.store(cluster.admin().busiest_store().await?)?.name;
     cluster.kill(&victim)?;
     let killed = Instant::now();
     tokio::time::sleep(Duration::from_secs(6)).await;

@@ -1,10 +1,9 @@
 //! Twenty times the store that leads most is killed under load.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use holdfast_tests::{Range, Writers};
+use holdfast_tests::Writers;
 
 use crate::{MINUTE, cluster, cut, prefixes};
 
@@ -13,16 +12,6 @@ const TRIALS: usize = 20;
 const WRITERS: usize = 32;
 /// By when every range must take writes again: with twenty trials the ninety-ninth percentile is the slowest of them.
 const BOUND: Duration = Duration::from_secs(2);
-
-fn busiest(ranges: &[Range]) -> Option<u64> {
-    let mut led: BTreeMap<u64, usize> = BTreeMap::new();
-    for store in ranges.iter().filter_map(|range| range.leader_store) {
-        *led.entry(store).or_default() += 1;
-    }
-    led.into_iter()
-        .max_by_key(|(_, ranges)| *ranges)
-        .map(|(store, _)| store)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_resume_within_two_seconds_of_every_one_of_twenty_kills() -> anyhow::Result<()> {
@@ -43,9 +32,7 @@ async fn writes_resume_within_two_seconds_of_every_one_of_twenty_kills() -> anyh
     for trial in 1..=TRIALS {
         let writers = Writers::start(&cluster.client(), &prefixes, WRITERS, 1);
         writers.progress(20 * RANGES * WRITERS, MINUTE).await?;
-        let victim = cluster
-            .store(busiest(&admin.ranges().await?).context("no leader")?)?
-            .name;
+        let victim = cluster.store(admin.busiest_store().await?)?.name;
         cluster.kill(&victim)?;
         let killed = Instant::now();
         tokio::time::sleep(3 * BOUND).await;

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
-use holdfast_tests::Client;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::filling::fill;
 use crate::probe::{Foreground, Latencies, Memory};
 use crate::{MINUTE, cluster};
 
@@ -26,24 +25,6 @@ fn value(seed: usize) -> Vec<u8> {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes
-}
-
-async fn fill(client: &Client) -> anyhow::Result<()> {
-    stream::iter(0..VALUES)
-        .map(|number| async move {
-            loop {
-                let answer = client.put(format!("large/{number:06}"), value(number)).await?;
-                match answer.status {
-                    200..=204 => return anyhow::Ok(()),
-                    // The store asks for a pause.
-                    429 | 503 => tokio::time::sleep(Duration::from_millis(200)).await,
-                    _ => anyhow::bail!("{answer:?}"),
-                }
-            }
-        })
-        .buffer_unordered(8)
-        .try_collect()
-        .await
 }
 
 fn say(what: &str, latencies: &Latencies) {
@@ -65,7 +46,10 @@ async fn a_range_of_a_gibibyte_moves_beside_foreground_load() -> anyhow::Result<
         .await?;
     admin.split("large/").await?;
     let begun = Instant::now();
-    fill(&client).await?;
+    fill(&client, VALUES, 8, |number| {
+        (format!("large/{number:06}"), value(number))
+    })
+    .await?;
     println!("filled after {:.0?}", begun.elapsed());
     // The leader's cache of blocks is full, as that of a store in service is; what it is to hold is configured.
     let count = client.request(Method::GET, "/v1/kv?count=true&prefix=large/");

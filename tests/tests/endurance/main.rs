@@ -4,8 +4,10 @@
 
 mod decommission;
 mod failover;
+mod filling;
 mod growth;
 mod hot;
+mod idle;
 mod large_move;
 mod merging;
 mod outage;

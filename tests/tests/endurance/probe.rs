@@ -118,7 +118,7 @@ impl Drop for Memory {
 }
 
 /// Anonymous memory of a process, in bytes: files that are mapped are the system's to take back.
-fn resident(pid: u32) -> anyhow::Result<u64> {
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB"));

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
-use holdfast_tests::{Client, Cluster};
+use holdfast_tests::Cluster;
 
+use crate::filling::fill;
 use crate::{MINUTE, cluster, cut};
 
 const RANGES: usize = 1_000;
@@ -13,27 +13,10 @@ const VALUE_BYTES: usize = 16 << 10;
 const VALUES: usize = (1 << 30) / VALUE_BYTES;
 const BOUND: Duration = Duration::from_secs(5);
 
-async fn fill(client: &Client) -> anyhow::Result<()> {
-    stream::iter(0..VALUES)
-        .map(|number| async move {
-            let value: Vec<u8> = (0..VALUE_BYTES)
-                .map(|at| (at * 31 + number * 7 + at / 251) as u8)
-                .collect();
-            loop {
-                let answer = client
-                    .put(format!("{:03}-{number:06}", number % RANGES), value.clone())
-                    .await?;
-                match answer.status {
-                    200..=204 => return anyhow::Ok(()),
-                    // The store asks for a pause.
-                    429 | 503 => tokio::time::sleep(Duration::from_millis(200)).await,
-                    _ => anyhow::bail!("{answer:?}"),
-                }
-            }
-        })
-        .buffer_unordered(16)
-        .try_collect()
-        .await
+/// A row in one of the ranges, each getting its share.
+fn row(number: usize) -> (String, Vec<u8>) {
+    let value = (0..VALUE_BYTES).map(|at| (at * 31 + number * 7 + at / 251) as u8);
+    (format!("{:03}-{number:06}", number % RANGES), value.collect())
 }
 
 /// Starts a store and waits until it says that it serves.
@@ -62,7 +45,7 @@ async fn a_store_with_a_thousand_ranges_and_a_gibibyte_serves_within_seconds() -
     let admin = cluster.admin();
     admin.place_by_hand().await?;
     cut(&admin, RANGES).await?;
-    fill(&cluster.client()).await?;
+    fill(&cluster.client(), VALUES, 16, row).await?;
     admin.settled(3, 5 * MINUTE).await?;
     cluster.stop_member("store-2").await?;
     let stopped = start(&cluster, "store-2").await?;
