@@ -110,6 +110,21 @@ fn a_voter_that_its_store_never_got_is_created() {
 }
 
 #[test]
+fn it_is_created_while_it_is_to_take_the_leadership_too() {
+    let mut world = three();
+    world.stores.holds.get_mut(&StoreId(3)).unwrap().clear();
+    world.start(1, Kind::TransferLeader { to: StoreId(3) }).unwrap();
+    world.heartbeats();
+    assert_eq!(
+        due(&mut world, 3),
+        [Step::CreateReplica {
+            range: RangeId(1),
+            replica: ReplicaId(4)
+        }]
+    );
+}
+
+#[test]
 fn a_change_left_half_done_is_completed_by_a_leader_that_stays() {
     let mut world = three();
     world.stores.change(RangeId(1), |members| {

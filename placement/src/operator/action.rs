@@ -112,7 +112,7 @@ impl Action {
         }
     }
 
-    /// Whether the step is about this replica.
+    /// Whether this replica may come or go by the step.
     pub fn names(&self, id: ReplicaId) -> bool {
         match self {
             Self::CreateFirst { replica }
@@ -120,7 +120,8 @@ impl Action {
             | Self::AddLearner { replica }
             | Self::CatchUp { replica }
             | Self::DestroyReplica { replica } => replica.id == id,
-            Self::TransferLeader { to } => to.id == id,
+            // Only a member takes the leadership. One that its store lacks has to be created meanwhile, or never will lead.
+            Self::TransferLeader { .. } => false,
             Self::ChangeVoters(change) => change.promote.contains(&id) || change.remove.contains(&id),
             Self::Split { replicas, .. } => replicas.iter().any(|(_, replica)| *replica == id),
             Self::Merge { .. } => false,

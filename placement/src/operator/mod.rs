@@ -213,7 +213,7 @@ impl Operator {
         self.intent.ranges()
     }
 
-    /// Whether any of its steps is about this replica.
+    /// Whether this replica may come or go by any of its steps.
     pub fn names(&self, replica: ReplicaId) -> bool {
         self.steps.iter().any(|step| step.names(replica))
     }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use holdfast_tests::load::Stopped;
 use holdfast_tests::{Admin, Range};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Voters of a range.
 const VOTERS: usize = 3;
@@ -28,11 +29,12 @@ pub(crate) async fn read_each(admin: &Admin, load: &mut Stopped) -> anyhow::Resu
 
 async fn lead(admin: &Admin, range: &Range, store: u64) -> anyhow::Result<()> {
     let path = format!("/v1/ranges/{}/transfer-leader?wait=true", range.id);
-    let what = format!("store {store} leads range {}", range.id);
-    admin
-        .until(&what, Duration::from_secs(30), async || {
-            let (_, answer) = admin.post_json(&path, &json!({"to_store": store})).await?;
-            Ok(answer["state"] == "done")
+    let mut last = Value::Null;
+    let led = admin
+        .until("it leads", Duration::from_secs(30), async || {
+            (_, last) = admin.post_json(&path, &json!({"to_store": store})).await?;
+            Ok(last["state"] == "done")
         })
-        .await
+        .await;
+    led.with_context(|| format!("store {store} is to lead {range:?}; last answer: {last}"))
 }
