@@ -6,6 +6,7 @@ use crate::{
     Error,
     http::{Access, Connection, Endpoint, RequestError},
     keys::Key,
+    library::{LibrarySession, Routers},
     workload::Consistency,
 };
 
@@ -17,6 +18,8 @@ const REDIAL_PAUSE: Duration = Duration::from_millis(20);
 pub enum Target {
     /// A Holdfast cluster, through its routers; clients spread over them and move on to the next when one fails.
     Holdfast(Vec<Endpoint>),
+    /// A Holdfast cluster, by way of the client crate.
+    Library(Routers),
     /// An etcd member.
     #[cfg(feature = "etcd")]
     Etcd(crate::etcd::Endpoint),
@@ -50,6 +53,12 @@ pub enum Failure {
     /// The socket failed.
     #[error("socket: {0}")]
     Io(io::ErrorKind),
+    /// The client crate gave up: nothing was applied.
+    #[error("unavailable")]
+    Unavailable,
+    /// The client crate gave up on a write that may have been applied.
+    #[error("outcome unknown")]
+    OutcomeUnknown,
     /// The answer could not be understood.
     #[error("malformed answer")]
     Malformed,
@@ -59,6 +68,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub(crate) enum Session {
     Holdfast(HoldfastSession),
+    Library(LibrarySession),
     #[cfg(feature = "etcd")]
     Etcd(crate::etcd::EtcdSession),
 }
@@ -100,10 +110,19 @@ impl Target {
         Ok(Self::Holdfast(routers))
     }
 
+    /// A Holdfast cluster, by way of the client crate.
+    ///
+    /// # Errors
+    /// An address or a credential can't be used.
+    pub fn library(routers: Routers) -> Result<Self, Error> {
+        routers.checked().map(Self::Library)
+    }
+
     /// The system's name, as reports show it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Holdfast(_) => "holdfast",
+            Self::Library(_) => "holdfast, by its client",
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => "etcd",
         }
@@ -148,6 +167,13 @@ pub(crate) async fn connect(
             }
             Ok(sessions)
         }
+        Target::Library(routers) => {
+            let mut sessions = Vec::with_capacity(clients.len());
+            for client in clients {
+                sessions.push(Session::Library(routers.connect(client, consistency).await?));
+            }
+            Ok(sessions)
+        }
         #[cfg(feature = "etcd")]
         Target::Etcd(endpoint) => {
             let sessions = crate::etcd::connect(endpoint, clients.len(), consistency).await?;
@@ -160,6 +186,7 @@ impl Session {
     pub(crate) async fn put(&mut self, key: Key, value: &[u8]) -> Result<Answer, Failure> {
         match self {
             Self::Holdfast(session) => session.put(key, value).await,
+            Self::Library(session) => session.put(key, value).await,
             #[cfg(feature = "etcd")]
             Self::Etcd(session) => session.put(key, value).await,
         }
@@ -168,6 +195,7 @@ impl Session {
     pub(crate) async fn get(&mut self, key: Key) -> Result<Answer, Failure> {
         match self {
             Self::Holdfast(session) => session.get(key).await,
+            Self::Library(session) => session.get(key).await,
             #[cfg(feature = "etcd")]
             Self::Etcd(session) => session.get(key).await,
         }
@@ -176,6 +204,7 @@ impl Session {
     pub(crate) async fn scan(&mut self, from: Key, limit: u32) -> Result<Answer, Failure> {
         match self {
             Self::Holdfast(session) => session.scan(from, limit).await,
+            Self::Library(session) => session.scan(from, limit).await,
             #[cfg(feature = "etcd")]
             Self::Etcd(session) => session.scan(from, limit).await,
         }

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub(crate) use self::login::Login;
+pub(crate) use self::login::{Login, absolute};
 use crate::exit::{Exit, Failure, Outcome};
 
 /// A problem document (RFC 9457), as far as a command needs it.

@@ -40,11 +40,6 @@ impl DataArgs {
     pub(crate) fn client(&self) -> Outcome<Client> {
         self.login.client(&self.url)
     }
-
-    /// The router.
-    pub(crate) fn api(&self) -> Outcome<Api> {
-        Api::new(&self.url, &self.login)
-    }
 }
 
 /// What an admin command takes besides its own.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use clap::Args;
-use holdfast_bench::{Access, Error, LoadArgs, Target};
+use clap::{Args, ValueEnum};
+use holdfast_bench::{Access, Error, LoadArgs, Routers, Target};
 
-use crate::api::Login;
+use crate::api::{Login, absolute};
 use crate::exit::{Failure, Outcome};
 use crate::output::{self, Format};
 
@@ -21,6 +21,9 @@ pub(crate) struct BenchArgs {
         default_value = "http://127.0.0.1:7400"
     )]
     router: Vec<String>,
+    /// How requests are sent
+    #[arg(long, value_enum, default_value_t)]
+    via: Via,
     /// How the report is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -28,14 +31,20 @@ pub(crate) struct BenchArgs {
     login: Login,
 }
 
+/// How requests are sent.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Via {
+    /// By a bare connection for each client, which costs the generator little: what the cluster can do
+    #[default]
+    Wire,
+    /// By the client crate, with its retries and write-once names: what a program gets
+    Client,
+}
+
 /// Writes the key set, puts the load on and reports what it took.
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let workload = args.load.workload().map_err(Failure::usage)?;
-    let access = Access {
-        tls: args.login.tls()?.map(Arc::new),
-        token: args.login.token()?,
-    };
-    let target = Target::holdfast_as(&args.router, &access).map_err(failure)?;
+    let target = args.target()?;
     if !args.load.no_load {
         let loaded = holdfast_bench::load(&workload, &target).map_err(failure)?;
         eprintln!("loaded {} keys in {:.1} s", loaded.keys, loaded.seconds);
@@ -44,6 +53,25 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
     match args.output {
         Format::Json => output::json(&report),
         Format::Table => output::line(report),
+    }
+}
+
+impl BenchArgs {
+    fn target(&self) -> Outcome<Target> {
+        let target = match self.via {
+            Via::Wire => {
+                let access = Access {
+                    tls: self.login.tls()?.map(Arc::new),
+                    token: self.login.token()?,
+                };
+                Target::holdfast_as(&self.router, &access)
+            }
+            Via::Client => Target::library(Routers {
+                addresses: self.router.iter().map(|router| absolute(router)).collect(),
+                options: self.login.options()?,
+            }),
+        };
+        target.map_err(failure)
     }
 }
 

@@ -234,13 +234,16 @@ impl Client {
     }
 
     /// A request that is sent once and answered by a stream.
-    pub(crate) async fn open(&self, path: &str) -> Result<Response, Error> {
+    pub(crate) async fn open(&self, method: Method, path: &str) -> Result<Response, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(
             reqwest::header::ACCEPT,
             HeaderValue::from_static("application/x-ndjson"),
         );
-        let request = self.http.get(format!("{}{path}", self.base)).headers(headers);
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .headers(headers);
         let answer = request.send().await;
         taken(answer.map_err(|error| Error::Unavailable(reason(&self.base, &error)))?).await
     }

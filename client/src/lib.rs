@@ -46,7 +46,9 @@
 
 mod client;
 mod error;
+mod lines;
 mod operations;
+mod removal;
 mod retry;
 mod scan;
 mod security;

@@ -1,6 +1,8 @@
-//! Whether a request is sent again: one pure function, [`decide`].
+//! Whether a request is sent again: one pure function, [`decide`]; and how long a stream that breaks is taken up again.
 
 use std::time::Duration;
+
+use crate::error::Error;
 
 /// The pause after a first attempt; it doubles, and up to as much again is added at random.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -60,6 +62,31 @@ pub(crate) fn decide(
 /// Whether a write whose attempt ended so may have been applied.
 pub(crate) fn may_have_applied(ended: Ended) -> bool {
     matches!(ended, Ended::Lost | Ended::Answered(502 | 504))
+}
+
+/// Attempts to go on with a stream that may fail one after the other.
+const MAX_FAILURES: u32 = 5;
+
+/// How often a stream has broken since it last brought something.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Waits before the next attempt, longer each time.
+    ///
+    /// # Errors
+    /// `error` itself, when another attempt is pointless, or there were enough of them.
+    pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
+        self.failures += 1;
+        if !error.may_pass() || self.failures >= MAX_FAILURES {
+            return Err(error);
+        }
+        let pause = Duration::from_millis(50 << self.failures);
+        tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..2.0))).await;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,19 @@
 //! Scans, as streams: items as the router sends them, going on behind the last one when a connection breaks.
 
-use std::collections::VecDeque;
-
-use bytes::{Buf, Bytes, BytesMut};
-use futures::stream::{self, BoxStream};
-use futures::{Stream, StreamExt};
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream;
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::lines::Lines;
+use crate::retry::Patience;
 use crate::text::{self, escaped};
 
 /// Rows asked for at a time; they come as a stream.
 const MAX_ROWS: u64 = 1_000_000;
-
-/// Attempts to go on that may fail one after the other.
-const MAX_FAILURES: u32 = 5;
 
 /// Which keys are read, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,11 +88,22 @@ impl Scan {
         self
     }
 
-    fn parameters(&self) -> String {
+    /// Which keys, as parameters of a request, each behind a `&`.
+    pub(crate) fn span(&self) -> String {
         let bound = |name: &str, bytes: &Option<Bytes>| {
             let bytes = bytes.as_ref();
             bytes.map_or_else(String::new, |bytes| format!("&{name}={}", escaped(bytes)))
         };
+        [
+            bound("prefix", &self.prefix),
+            bound("start", &self.start),
+            bound("end", &self.end),
+        ]
+        .concat()
+    }
+
+    /// All of it, as such parameters.
+    fn parameters(&self) -> String {
         let flag = |name: &str, set: bool| {
             if set {
                 format!("&{name}=true")
@@ -103,9 +112,7 @@ impl Scan {
             }
         };
         [
-            bound("prefix", &self.prefix),
-            bound("start", &self.start),
-            bound("end", &self.end),
+            self.span(),
             flag("reverse", self.reverse),
             flag("keys_only", self.keys_only),
         ]
@@ -158,11 +165,10 @@ impl Client {
         let reading = Reading {
             client: self.clone(),
             rest: scan,
-            body: None,
-            buffer: BytesMut::new(),
-            items: VecDeque::new(),
+            lines: None,
+            item: None,
             cursor: None,
-            failures: 0,
+            patience: Patience::default(),
             finished: false,
         };
         stream::unfold(Some(reading), |reading| async move {
@@ -180,19 +186,18 @@ impl Client {
 struct Reading {
     client: Client,
     rest: Scan,
-    body: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
-    buffer: BytesMut,
-    items: VecDeque<Item>,
+    lines: Option<Lines>,
+    item: Option<Item>,
     /// Where the router said to go on.
     cursor: Option<String>,
-    failures: u32,
+    patience: Patience,
     finished: bool,
 }
 
 impl Reading {
     async fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
-            if let Some(item) = self.items.pop_front() {
+            if let Some(item) = self.item.take() {
                 self.rest = self.rest.behind(&item.key);
                 return Ok(Some(item));
             }
@@ -200,25 +205,19 @@ impl Reading {
                 return Ok(None);
             }
             match self.fill().await {
-                Ok(()) => self.failures = 0,
-                Err(error) if !error.may_pass() => return Err(error),
+                Ok(()) => self.patience = Patience::default(),
                 Err(error) => {
-                    self.failures += 1;
-                    if self.failures >= MAX_FAILURES {
-                        return Err(error);
-                    }
-                    (self.body, self.cursor) = (None, None);
-                    let pause = std::time::Duration::from_millis(50 << self.failures);
-                    tokio::time::sleep(pause.mul_f64(rand::random_range(1.0..2.0))).await;
+                    (self.lines, self.cursor) = (None, None);
+                    self.patience.pause(error).await?;
                 }
             }
         }
     }
 
-    /// Takes what has come.
+    /// Takes the next line.
     async fn fill(&mut self) -> Result<(), Error> {
-        let body = match &mut self.body {
-            Some(body) => body,
+        let lines = match &mut self.lines {
+            Some(lines) => lines,
             None => {
                 let limit = self.rest.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
                 let path = match &self.cursor {
@@ -228,35 +227,16 @@ impl Reading {
                     Some(cursor) => format!("/v1/kv?limit={limit}&cursor={cursor}"),
                     None => format!("/v1/kv?limit={limit}{}", self.rest.parameters()),
                 };
-                self.buffer.clear();
-                let response = self.client.open(&path).await?;
-                self.body.insert(response.bytes_stream().boxed())
+                self.lines.insert(self.client.lines(Method::GET, &path).await?)
             }
         };
-        let cut = |why: &str| Error::Unavailable(format!("the scan was cut short: {why}"));
-        let chunk = body
-            .next()
-            .await
-            .ok_or_else(|| cut("the stream ended without its last line"))?;
-        self.buffer
-            .extend_from_slice(&chunk.map_err(|error| cut(&error.to_string()))?);
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line = self.buffer.split_to(end);
-            self.buffer.advance(1);
-            let line: Value =
-                serde_json::from_slice(&line).map_err(|error| Error::Nonsense(error.to_string()))?;
-            if let Some(error) = line.get("error") {
-                return Err(cut(error["detail"]
-                    .as_str()
-                    .unwrap_or("the router gave no reason")));
-            }
-            if let Some(cursor) = line.get("next_cursor") {
-                self.cursor = cursor.as_str().map(str::to_owned);
-                self.finished = self.cursor.is_none();
-                self.body = None;
-                return Ok(());
-            }
-            self.items.push_back(item(&line)?);
+        let line = lines.next().await?;
+        if let Some(cursor) = line.get("next_cursor") {
+            self.cursor = cursor.as_str().map(str::to_owned);
+            self.finished = self.cursor.is_none();
+            self.lines = None;
+        } else {
+            self.item = Some(item(&line)?);
         }
         Ok(())
     }

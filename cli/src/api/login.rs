@@ -108,20 +108,24 @@ impl Login {
 
     /// A client of a router that behaves so.
     pub(crate) fn client(&self, url: &str) -> Outcome<Client> {
+        Ok(Client::with(&absolute(url), self.options()?)?)
+    }
+
+    /// How a client of a router behaves.
+    pub(crate) fn options(&self) -> Outcome<Options> {
         let token = self.token()?.map(|token| Token::new(&token)).transpose()?;
         let tls = self.ca.as_deref().map(bytes).transpose()?.map(Tls::trusting);
         let tls = match (tls, &self.cert, &self.key) {
             (Some(tls), Some(cert), Some(key)) => Some(tls.showing(&bytes(cert)?, &bytes(key)?)),
             (tls, ..) => tls,
         };
-        let options = Options {
+        Ok(Options {
             timeout: PATIENCE,
             unreachable_timeout: UNREACHABLE,
             token,
             tls,
             ..Options::default()
-        };
-        Ok(Client::with(&absolute(url), options)?)
+        })
     }
 
     /// Whom to believe by TLS, and what to show.
@@ -150,7 +154,7 @@ impl Login {
 }
 
 /// The address with its scheme, which may be left out.
-pub(super) fn absolute(url: &str) -> String {
+pub(crate) fn absolute(url: &str) -> String {
     if url.contains("://") {
         url.to_owned()
     } else {

@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use futures::TryStreamExt;
+use holdfast_client::{Client, Error};
 use indicatif::ProgressBar;
-use reqwest::{Method, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::argument;
-use super::selection::{Lines, Selection};
-use crate::api::Api;
+use super::selection::Selection;
 use crate::args::DataArgs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
@@ -38,10 +38,10 @@ pub(crate) struct DeleteArgs {
 
 /// Deletes the key, or the keys; one that is absent is deleted already.
 pub(crate) async fn run(args: DeleteArgs) -> Outcome {
-    let Some(key) = &args.key else {
-        return many(&args.data.api()?, args).await;
-    };
     let client = args.data.client()?;
+    let Some(key) = &args.key else {
+        return many(&client, args).await;
+    };
     match args.if_revision {
         Some(revision) => client.delete_revision(argument(key), revision).await?,
         None => client.delete(argument(key)).await?,
@@ -49,8 +49,8 @@ pub(crate) async fn run(args: DeleteArgs) -> Outcome {
     Ok(())
 }
 
-/// Follows the router, which deletes page by page and says after each how far it is.
-async fn many(api: &Api, args: DeleteArgs) -> Outcome {
+/// Follows the removal, which says after each page how far it is.
+async fn many(client: &Client, args: DeleteArgs) -> Outcome {
     let output = args.data.output;
     let selection = Selection {
         prefix: args.prefix,
@@ -58,26 +58,18 @@ async fn many(api: &Api, args: DeleteArgs) -> Outcome {
         end: args.end,
         reverse: false,
     };
-    let parameters = selection.parameters();
-    let path = format!("/v1/kv?{}", parameters.trim_start_matches('&'));
-    let request = api
-        .request(Method::DELETE, &path)
-        .header(header::ACCEPT, "application/x-ndjson");
-    let mut lines = Lines::of(api.send(request).await?);
     let progress = ProgressBar::new_spinner();
+    let mut removal = std::pin::pin!(client.delete_all(selection.scan()));
     let mut deleted = 0;
     let ended = loop {
-        let Some(line) = lines.next().await? else {
-            break Err(cut(deleted, "the stream ended without its closing line"));
-        };
-        if let Some(error) = line.get("error") {
-            let why = error["detail"].as_str().unwrap_or("the router gave no reason");
-            break Err(cut(deleted, why));
-        }
-        deleted = line["deleted"].as_u64().unwrap_or(deleted);
-        progress.set_message(format!("{deleted} keys deleted"));
-        if line.get("next_cursor").is_some_and(Value::is_null) {
-            break Ok(());
+        match removal.try_next().await {
+            Ok(Some(so_far)) => {
+                deleted = so_far;
+                progress.set_message(format!("{deleted} keys deleted"));
+            }
+            Ok(None) => break Ok(()),
+            Err(error @ Error::Unavailable(_)) => break Err(cut(deleted, &error)),
+            Err(error) => break Err(error.into()),
         }
     };
     progress.finish_and_clear();
@@ -88,7 +80,7 @@ async fn many(api: &Api, args: DeleteArgs) -> Outcome {
     }
 }
 
-fn cut(deleted: u64, why: &str) -> Failure {
+fn cut(deleted: u64, why: &Error) -> Failure {
     Failure::new(
         Exit::Unavailable,
         format!("stopped after {deleted} keys: {why}; run it again to go on"),

@@ -13,16 +13,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Subcommand;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::exit::Outcome;
-
-/// Everything but what RFC 3986 leaves unreserved.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KvCommand {
@@ -55,19 +47,4 @@ pub(crate) async fn run(command: KvCommand) -> Outcome {
 /// The bytes of an argument, whatever its encoding.
 fn argument(text: &OsString) -> &[u8] {
     text.as_bytes()
-}
-
-/// A byte string as a query parameter's value.
-fn query(bytes: &[u8]) -> String {
-    percent_encode(bytes, ESCAPED).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_byte_of_a_bound_survives_the_query() {
-        assert_eq!(query(b"a/b c\x00\xff..+%"), "a%2Fb%20c%00%FF..%2B%25");
-    }
 }

@@ -81,6 +81,14 @@ async fn the_client_reads_writes_and_scans() -> anyhow::Result<()> {
         anyhow::bail!("{refused:?}")
     };
     ensure!(!refused.succeeded && record.value == "taken");
+
+    let some = Scan::between("row/0400", "row/0600");
+    let told: Vec<_> = client.delete_all(some).try_collect().await?;
+    ensure!(told.last() == Some(&200) && told.is_sorted(), "{told:?}");
+    let rest: Vec<_> = client.delete_all(Scan::prefix("row/")).try_collect().await?;
+    ensure!(rest.last() == Some(&799), "{rest:?}");
+    let left: Vec<_> = client.scan(Scan::prefix("row/")).try_collect().await?;
+    ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
 
