@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::error::{Error, Problem};
+use crate::names::{Named, Names};
 use crate::operations::Condition;
 use crate::retry::{self, Decision, Ended};
 use crate::security::{Tls, Token, secured};
@@ -15,6 +16,9 @@ use crate::text::escaped;
 
 /// The most that may be asked for, which is a day.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_DONE: HeaderName = HeaderName::from_static("idempotency-done");
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -49,6 +53,7 @@ pub struct Client {
     base: String,
     http: reqwest::Client,
     options: Options,
+    names: Names,
 }
 
 /// A record.
@@ -100,7 +105,12 @@ impl Client {
         let http = secured(http, options.tls.as_ref(), options.token.as_ref())?
             .build()
             .map_err(|error| Error::Credentials(error.to_string()))?;
-        Ok(Self { base, http, options })
+        Ok(Self {
+            base,
+            http,
+            options,
+            names: Names::fresh(),
+        })
     }
 
     /// Reads a record: everything that was acknowledged before is seen.
@@ -163,7 +173,7 @@ impl Client {
     /// See [`Error`].
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<(), Error> {
         let path = format!("/v1/kv/{}", escaped(key.as_ref()));
-        let headers = named(&Name::Fresh);
+        let (headers, _name) = self.named(&Name::Fresh);
         self.send(Method::DELETE, &path, headers, Bytes::new())
             .await
             .map(drop)
@@ -175,11 +185,27 @@ impl Client {
     /// See [`Error`]; [`Error::is_precondition`] if it has another one, or is not there.
     pub async fn delete_revision(&self, key: impl AsRef<[u8]>, revision: u64) -> Result<(), Error> {
         let path = format!("/v1/kv/{}", escaped(key.as_ref()));
-        let mut headers = named(&Name::Fresh);
+        let (mut headers, _name) = self.named(&Name::Fresh);
         insert(&mut headers, IF_MATCH, &format!("\"{revision}\""));
         self.send(Method::DELETE, &path, headers, Bytes::new())
             .await
             .map(drop)
+    }
+
+    /// Headers with a name for a write, if it has one; and what keeps the name in use.
+    pub(crate) fn named(&self, name: &Name) -> (HeaderMap, Option<Named>) {
+        let mut headers = HeaderMap::new();
+        let named = match name {
+            Name::Fresh => self.names.name(),
+            Name::Given(name) => {
+                insert(&mut headers, IDEMPOTENCY_KEY, name);
+                return (headers, None);
+            }
+            Name::None => return (headers, None),
+        };
+        insert(&mut headers, IDEMPOTENCY_KEY, &named.key);
+        insert(&mut headers, IDEMPOTENCY_DONE, &named.done.to_string());
+        (headers, Some(named))
     }
 
     /// Sends a request until it has an answer that is final, and returns that if it is a good one.
@@ -303,7 +329,7 @@ impl Write<'_> {
     /// # Errors
     /// See [`Error`]; [`Error::is_precondition`] if the condition did not hold.
     pub async fn send(self) -> Result<Written, Error> {
-        let mut headers = named(&self.name);
+        let (mut headers, _name) = self.client.named(&self.name);
         match &self.condition {
             None => {}
             Some(Condition::Absent) => insert(&mut headers, IF_NONE_MATCH, "*"),
@@ -326,24 +352,8 @@ impl Write<'_> {
     }
 }
 
-/// Headers with a name for a write, if it has one.
-pub(crate) fn named(name: &Name) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let name = match name {
-        Name::Fresh => format!("{:032x}", rand::random::<u128>()),
-        Name::Given(name) => name.clone(),
-        Name::None => return headers,
-    };
-    insert(
-        &mut headers,
-        reqwest::header::HeaderName::from_static("idempotency-key"),
-        &name,
-    );
-    headers
-}
-
 /// A header that can't stand is left to the router to refuse: it arrives empty.
-fn insert(headers: &mut HeaderMap, name: reqwest::header::HeaderName, value: &str) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     let value = HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""));
     headers.insert(name, value);
 }

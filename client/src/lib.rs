@@ -47,6 +47,7 @@
 mod client;
 mod error;
 mod lines;
+mod names;
 mod operations;
 mod removal;
 mod retry;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::client::{Client, Name, Record, body, named};
+use crate::client::{Client, Name, Record, body};
 use crate::error::{Error, Problem};
 use crate::text;
 
@@ -223,8 +223,9 @@ impl Client {
     }
 
     async fn post(&self, path: &str, json: &Value) -> Result<Value, Error> {
+        let (headers, _name) = self.named(&Name::Fresh);
         let response = self
-            .send(Method::POST, path, named(&Name::Fresh), json.to_string().into())
+            .send(Method::POST, path, headers, json.to_string().into())
             .await?;
         let body = body(response).await;
         // The answer was on its way, so the operations were carried out.

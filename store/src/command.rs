@@ -9,6 +9,7 @@
 //!   write:        session u64 | sequence u64 | finished below u64 | condition u8 | mutation u8 | key (u16 + bytes)
 //!                 | condition 3: revision u64; 4: value (u32 + bytes) | mutation 1: ttl u64, value (u32 + bytes)
 //!                 | mutation 3: transaction ([`txn`]) | mutation with 0x80 set: token (u16 + bytes), window u64
+//!                 | mutation with 0x40 set, too: done u64
 //! kind 2, split:  bounds u64 | at (u16 + bytes) | right u64 | right size u64 | right keys u64
 //!                 | count u16 | count × (store u64, replica u64)
 //! kind 3, freeze; 4, thaw; 5, yield:  bounds u64
@@ -40,6 +41,8 @@ const HEADER_BYTES: usize = 14;
 const WRITE_OVERHEAD_BYTES: usize = 28;
 /// Set in the mutation's byte of a write that has a client's name.
 const ONCE: u8 = 0x80;
+/// Set beside it when that name comes with word of those before it.
+const DONE: u8 = 0x40;
 
 /// What a range is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +133,9 @@ impl Write {
             Mutation::Delete => 0,
             Mutation::Txn(txn) => txn::encoded_len(txn),
         };
-        let once = self.once.as_ref().map_or(0, |once| 10 + once.token.len());
+        let once = self.once.as_ref().map_or(0, |once| {
+            10 + once.token.len() + if once.done > 0 { 8 } else { 0 }
+        });
         WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition_len(&self.condition) + mutation + once
     }
 
@@ -156,10 +161,20 @@ impl Write {
         buffer.put_u64_le(self.session.0);
         buffer.put_u64_le(self.sequence);
         buffer.put_u64_le(self.finished_below);
-        self.put_request(buffer, if self.once.is_some() { ONCE } else { 0 });
+        self.put_request(
+            buffer,
+            match &self.once {
+                None => 0,
+                Some(once) if once.done == 0 => ONCE,
+                Some(_) => ONCE | DONE,
+            },
+        );
         if let Some(once) = &self.once {
             put_short(buffer, &once.token);
             buffer.put_u64_le(once.window_ms);
+            if once.done > 0 {
+                buffer.put_u64_le(once.done);
+            }
         }
     }
 
@@ -190,8 +205,11 @@ impl Write {
         let (condition, mutation) = (reader.u8()?, reader.u8()?);
         let key = read_key(reader)?;
         let condition = read_condition(reader, condition)?;
-        let is_once = mutation & ONCE != 0;
-        let mutation = match mutation & !ONCE {
+        let (is_once, has_done) = (mutation & ONCE != 0, mutation & DONE != 0);
+        if has_done && !is_once {
+            return Err(reader.damage("word of the names before one that is missing"));
+        }
+        let mutation = match mutation & !(ONCE | DONE) {
             1 => {
                 let ttl_ms = reader.u64()?;
                 Mutation::Put {
@@ -205,7 +223,12 @@ impl Write {
         };
         let once = if is_once {
             let (token, window_ms) = (reader.short()?, reader.u64()?);
-            Some(Once { token, window_ms })
+            let done = if has_done { reader.u64()? } else { 0 };
+            Some(Once {
+                token,
+                window_ms,
+                done,
+            })
         } else {
             None
         };

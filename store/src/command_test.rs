@@ -46,7 +46,13 @@ fn any_txn() -> impl Strategy<Value = Txn> {
 }
 
 fn any_once() -> impl Strategy<Value = Option<Once>> {
-    prop::option::of((any_bytes(40), any::<u64>()).prop_map(|(token, window_ms)| Once { token, window_ms }))
+    prop::option::of(
+        (any_bytes(40), any::<u64>(), 0..3u64).prop_map(|(token, window_ms, done)| Once {
+            token,
+            window_ms,
+            done,
+        }),
+    )
 }
 
 fn any_write() -> impl Strategy<Value = Write> {
@@ -178,6 +184,7 @@ fn a_fingerprint_is_of_what_is_asked_not_of_who_asks() {
         once: Some(Once {
             token: Bytes::copy_from_slice(&sequence.to_le_bytes()),
             window_ms: sequence,
+            done: sequence,
         }),
     };
     let first = write(1, "k", Condition::None, put("v", 0)).fingerprint();

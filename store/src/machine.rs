@@ -264,6 +264,8 @@ impl RangeMachine {
     async fn split(&mut self, log_id: LogId, mut rows: Batch, child: ChildSeed) -> io::Result<()> {
         let replica = child.replica().filter(|replica| !self.host.buried(*replica));
         let (Some(_), Some(state)) = (replica, &child.state) else {
+            // Of what is written for the child nothing stays. The rest is written again if a crash comes between.
+            self.engine.write(rows);
             return self.split_without_child(log_id, &child).await;
         };
         self.host.before_split(&child).await?;

@@ -10,7 +10,10 @@
 //! from entries alone; what is rebuilt from the rows equals what was in memory.
 //!
 //! Bounds, for each range: [`MAX_TOKENS`] tokens and [`MAX_BYTES`]. Beyond them the ones that would be forgotten first are
-//! forgotten early, but none before [`LEAST_MS`]; rather is a new write turned away.
+//! forgotten early, but none before [`LEAST_MS`]; rather is a new write turned away. A client that writes a lot numbers its
+//! tokens and says which are done ([`numbered`]): then only those under way are remembered.
+
+mod numbered;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,20 +25,25 @@ use crate::damage::Damage;
 use crate::engine::Batch;
 use crate::keys;
 use crate::sessions::{outcome_code, outcome_of};
+use numbered::Clients;
 
 /// Most tokens that a range remembers.
 pub const MAX_TOKENS: usize = 32_768;
 /// Most bytes that they take, about.
-pub const MAX_BYTES: usize = 8 << 20;
+pub const MAX_BYTES: usize = 12 << 20;
 /// A token is remembered for so long, or for its window if that is shorter, whatever else comes; milliseconds.
 pub const LEAST_MS: u64 = 120_000;
 
 /// Tokens that one entry forgets because their window has passed.
 const MAX_FORGOTTEN: usize = 256;
+/// Tokens that one write forgets because their client is done with them.
+const MAX_DONE: usize = 256;
 /// What a token takes beside its bytes and those of its key.
-const OVERHEAD_BYTES: usize = 160;
+const OVERHEAD_BYTES: usize = 280;
 
 const ROW_VERSION: u8 = 1;
+/// Of a row that says below which number its client is done.
+const NUMBERED_ROW_VERSION: u8 = 2;
 const WHAT: &str = "token row";
 
 /// See the module.
@@ -44,6 +52,7 @@ pub struct Tokens {
     known: BTreeMap<Name, Remembered>,
     /// By when they are forgotten.
     by_end: BTreeSet<(u64, Name)>,
+    clients: Clients,
     bytes: usize,
 }
 
@@ -71,6 +80,8 @@ struct Remembered {
     since_ms: u64,
     /// From when on it may be forgotten, milliseconds.
     until_ms: u64,
+    /// Below which number its client was done by then; 0 when it did not say.
+    done: u64,
     outcome: WriteOutcome,
 }
 
@@ -81,7 +92,7 @@ pub enum Admission {
     New,
     /// It was applied, with this outcome.
     Repeated(WriteOutcome),
-    /// The token stands for another write.
+    /// The token stands for another write, or its client has said that it will not be sent again.
     Reused,
     /// Nothing may be forgotten for it yet.
     Full,
@@ -121,6 +132,7 @@ impl Tokens {
                 return Admission::Repeated(known.outcome.clone());
             }
             Some(_) => return Admission::Reused,
+            None if self.clients.is_done(&name.token) => return Admission::Reused,
             None => {}
         }
         while self.known.len() >= MAX_TOKENS || self.bytes + name.cost() > MAX_BYTES {
@@ -150,21 +162,53 @@ impl Tokens {
             fingerprint,
             since_ms: now_ms,
             until_ms: now_ms.saturating_add(once.window_ms.max(1)),
+            done: numbered::number(&once.token).map_or(0, |number| once.done.min(number)),
             // Of a transaction, what is read back from the row: not what it read.
             outcome: outcome_of(kind, revision).unwrap_or_else(|| outcome.clone()),
         };
         let name = name(key, &once.token);
         rows.put(name.row(), encode(&remembered));
+        let done = remembered.done;
         self.insert(name, remembered);
+        for _ in 0..MAX_DONE {
+            match self.clients.first_below(&once.token, done).cloned() {
+                Some(finished) => self.forget(&finished, rows),
+                None => return,
+            }
+        }
     }
 
-    /// Takes out those of the keys from `at` on: they belong to the right part of a split.
+    /// Takes out those of the keys from `at` on: they belong to the right part of a split. What clients are done with, both
+    /// parts know; `start` is the first key of the left one.
     #[must_use]
-    pub fn split_off(&mut self, at: &[u8]) -> Self {
-        let right = self.known.split_off(&name(at, &[]));
-        let left = std::mem::take(&mut self.known);
+    pub fn split_off(&mut self, start: &[u8], at: &[u8], rows: &mut Batch) -> Self {
+        let whole = std::mem::take(self);
+        let mut left = whole.known.clone();
+        let right = left.split_off(&name(at, &[]));
         *self = Self::of(left);
-        Self::of(right)
+        let mut right = Self::of(right);
+        for (prefix, floor, names) in whole.clients.floors() {
+            let says = names.filter_map(|name| whole.known.get(name));
+            let Some(last) = says
+                .filter(|row| row.done == floor)
+                .max_by_key(|row| row.until_ms)
+            else {
+                continue;
+            };
+            for (part, first) in [(&mut *self, start), (&mut right, at)] {
+                if part.clients.floor(prefix) < floor {
+                    let name = name(first, &numbered::marker(prefix, floor));
+                    let marker = Remembered {
+                        fingerprint: 0,
+                        outcome: WriteOutcome::WasAbsent,
+                        ..last.clone()
+                    };
+                    rows.put(name.row(), encode(&marker));
+                    part.insert(name, marker);
+                }
+            }
+        }
+        right
     }
 
     /// Takes over those of a range that this one merges with. There may be more than the bounds allow; what is too much goes
@@ -193,30 +237,45 @@ impl Tokens {
         if let Some(name) = self.known.keys().find(|name| !span.contains(&name.key)) {
             return Err(format!("a token of a key outside the range: {name:?}"));
         }
-        if *self != Self::of(self.known.clone()) || self.by_end.len() != self.known.len() {
+        if self.by_end.len() != self.known.len() {
             return Err("tokens are miscounted".into());
+        }
+        let mut fresh = Clients::default();
+        for (name, remembered) in &self.known {
+            fresh.insert(name, remembered.done);
+        }
+        if fresh != self.clients {
+            return Err("what clients are done with is miscounted".into());
         }
         Ok(())
     }
 
     fn of(known: BTreeMap<Name, Remembered>) -> Self {
-        let by_end = known
-            .iter()
-            .map(|(name, remembered)| (remembered.until_ms, name.clone()));
-        Self {
-            by_end: by_end.collect(),
-            bytes: known.keys().map(Name::cost).sum(),
-            known,
+        let mut tokens = Self::default();
+        for (name, remembered) in known {
+            tokens.insert(name, remembered);
         }
+        tokens
     }
 
+    /// In place of one of the same name, if there is one.
     fn insert(&mut self, name: Name, remembered: Remembered) {
+        self.take(&name);
         self.by_end.insert((remembered.until_ms, name.clone()));
+        self.clients.insert(&name, remembered.done);
         self.bytes += name.cost();
-        if let Some(before) = self.known.insert(name.clone(), remembered) {
-            self.by_end.remove(&(before.until_ms, name.clone()));
-            self.bytes -= name.cost();
-        }
+        self.known.insert(name, remembered);
+    }
+
+    /// Whether it was known.
+    fn take(&mut self, name: &Name) -> bool {
+        let Some(known) = self.known.remove(name) else {
+            return false;
+        };
+        self.by_end.remove(&(known.until_ms, name.clone()));
+        self.clients.remove(name, known.done);
+        self.bytes -= name.cost();
+        true
     }
 
     fn forget_first(&mut self, rows: &mut Batch) {
@@ -226,9 +285,7 @@ impl Tokens {
     }
 
     fn forget(&mut self, name: &Name, rows: &mut Batch) {
-        if let Some(known) = self.known.remove(name) {
-            self.by_end.remove(&(known.until_ms, name.clone()));
-            self.bytes -= name.cost();
+        if self.take(name) {
             rows.delete(name.row());
         }
     }
@@ -244,28 +301,42 @@ fn name(key: &[u8], token: &[u8]) -> Name {
 
 fn encode(remembered: &Remembered) -> Bytes {
     let (kind, revision) = outcome_code(&remembered.outcome);
-    let mut row = BytesMut::with_capacity(42);
-    row.put_u8(ROW_VERSION);
+    let mut row = BytesMut::with_capacity(50);
+    row.put_u8(if remembered.done > 0 {
+        NUMBERED_ROW_VERSION
+    } else {
+        ROW_VERSION
+    });
     row.put_u128_le(remembered.fingerprint);
     row.put_u64_le(remembered.since_ms);
     row.put_u64_le(remembered.until_ms);
     row.put_u8(kind);
     row.put_u64_le(revision.0);
+    if remembered.done > 0 {
+        row.put_u64_le(remembered.done);
+    }
     row.freeze()
 }
 
 fn decode(row: Bytes) -> Result<Remembered, Damage> {
     let mut reader = Reader::new(row, WHAT);
     let version = reader.u8()?;
-    if version != ROW_VERSION {
-        return Err(reader.damage(format!("version {version}, this build reads {ROW_VERSION}")));
+    if !(ROW_VERSION..=NUMBERED_ROW_VERSION).contains(&version) {
+        let known = format!("{ROW_VERSION} to {NUMBERED_ROW_VERSION}");
+        return Err(reader.damage(format!("version {version}, this build reads {known}")));
     }
     let (low, high) = (reader.u64()?, reader.u64()?);
     let (since_ms, until_ms) = (reader.u64()?, reader.u64()?);
     let (kind, revision) = (reader.u8()?, holdfast_common::revision::Revision(reader.u64()?));
     let outcome = outcome_of(kind, revision).ok_or_else(|| reader.damage(format!("outcome {kind}")))?;
+    let done = if version == NUMBERED_ROW_VERSION {
+        reader.u64()?
+    } else {
+        0
+    };
     reader.end()?;
     Ok(Remembered {
+        done,
         fingerprint: u128::from(high) << 64 | u128::from(low),
         since_ms,
         until_ms,

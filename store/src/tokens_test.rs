@@ -14,19 +14,34 @@ struct Table {
 
 impl Table {
     fn write(&mut self, now_ms: u64, key: &str, token: &str, window_ms: u64, fingerprint: u128) -> Admission {
-        let mut rows = Batch::default();
         let once = Once {
             token: token.to_owned().into(),
             window_ms,
+            done: 0,
         };
+        self.write_once(now_ms, key, &once, fingerprint)
+    }
+
+    /// Number `number` of a client that is done with those below `done`.
+    fn number(&mut self, now_ms: u64, key: &str, number: u64, done: u64) -> Admission {
+        let once = Once {
+            token: format!("client/{number}").into(),
+            window_ms: 100,
+            done,
+        };
+        self.write_once(now_ms, key, &once, 7)
+    }
+
+    fn write_once(&mut self, now_ms: u64, key: &str, once: &Once, fingerprint: u128) -> Admission {
+        let mut rows = Batch::default();
         self.tokens.expire(now_ms, &mut rows);
         let admission = self
             .tokens
-            .admit(key.as_bytes(), &once, fingerprint, now_ms, &mut rows);
+            .admit(key.as_bytes(), once, fingerprint, now_ms, &mut rows);
         if admission == Admission::New {
             let outcome = WriteOutcome::Created(Revision(now_ms));
             self.tokens
-                .remember(key.as_bytes(), &once, fingerprint, now_ms, &outcome, &mut rows);
+                .remember(key.as_bytes(), once, fingerprint, now_ms, &outcome, &mut rows);
         }
         self.keep(&rows);
         admission
@@ -82,6 +97,7 @@ fn a_full_table_forgets_what_is_old_enough_and_else_turns_away() {
         let once = Once {
             token: token.to_string().into(),
             window_ms: 10 * LEAST_MS,
+            done: 0,
         };
         let admission = table.admit(b"k", &once, 0, now_ms, &mut rows);
         if admission == Admission::New {
@@ -109,10 +125,11 @@ fn bytes_are_bounded_too() {
     let mut rows = Batch::default();
     let key = vec![b'k'; 4_096];
     let mut turned_away = 0;
-    for token in 0..4_000u32 {
+    for token in 0..5_000u32 {
         let once = Once {
             token: token.to_string().into(),
             window_ms: LEAST_MS,
+            done: 0,
         };
         match table.admit(&key, &once, 0, 1, &mut rows) {
             Admission::New => table.remember(&key, &once, 0, 1, &WriteOutcome::WasAbsent, &mut rows),
@@ -132,7 +149,9 @@ fn a_split_and_a_merge_keep_every_token_with_its_key() {
         assert_eq!(table.write(1, key, "t", 100, 7), Admission::New);
     }
     let whole = table.tokens.clone();
-    let right = table.tokens.split_off(b"c");
+    let mut rows = Batch::default();
+    let right = table.tokens.split_off(b"", b"c", &mut rows);
+    assert!(rows.rows().is_empty(), "no row moves");
     table.tokens.validate(&Span::new("", "c").unwrap()).unwrap();
     right.validate(&Span::new("c", "").unwrap()).unwrap();
     assert_eq!((table.tokens.known.len(), right.known.len()), (2, 2));
@@ -143,11 +162,94 @@ fn a_split_and_a_merge_keep_every_token_with_its_key() {
 }
 
 #[test]
+fn what_a_client_is_done_with_is_forgotten_and_refused_when_it_comes_late() {
+    let mut table = Table::default();
+    for number in 1..=10 {
+        assert_eq!(table.number(1, "k", number, 1), Admission::New);
+    }
+    assert_eq!(table.number(2, "k", 4, 1), repeated(1), "it is not done yet");
+    assert_eq!(table.number(3, "l", 11, 9), Admission::New);
+    assert_eq!(
+        table.rows.len(),
+        3,
+        "9, 10 and 11 may be sent again, under whatever key"
+    );
+    assert_eq!(table.number(4, "k", 4, 1), Admission::Reused, "a late copy");
+    assert_eq!(table.number(4, "k", 8, 8), Admission::Reused);
+    assert_eq!(table.number(4, "k", 9, 1), repeated(1));
+    assert_eq!(
+        table.number(5, "k", 12, 10),
+        Admission::New,
+        "numbers finish in any order"
+    );
+    // Another client, and a token that is no number, are not concerned.
+    assert_eq!(table.write(6, "k", "other/4", 100, 7), Admission::New);
+    assert_eq!(table.write(6, "k", "client", 100, 7), Admission::New);
+    // Nobody can be done with the write that says so.
+    assert_eq!(table.number(7, "k", 13, 1_000), Admission::New);
+    assert_eq!(table.number(7, "k", 13, 1_000), repeated(7));
+    assert_eq!(table.number(8, "k", 14, 14), Admission::New);
+}
+
+#[test]
+fn a_client_that_writes_without_end_is_not_turned_away() {
+    let mut table = Tokens::default();
+    let mut rows = Batch::default();
+    for number in 1..3 * MAX_TOKENS as u64 {
+        let once = Once {
+            token: format!("client/{number}").into(),
+            window_ms: 10 * LEAST_MS,
+            done: number.saturating_sub(50).max(1),
+        };
+        assert_eq!(table.admit(b"k", &once, 0, 1, &mut rows), Admission::New);
+        table.remember(b"k", &once, 0, 1, &WriteOutcome::WasAbsent, &mut rows);
+        rows = Batch::default();
+    }
+    assert_eq!(table.known.len(), 51);
+}
+
+#[test]
+fn both_parts_of_a_split_know_what_clients_are_done_with() {
+    let mut table = Table::default();
+    for number in 1..=6 {
+        assert_eq!(table.number(1, "a", number, 1), Admission::New);
+    }
+    assert_eq!(
+        table.number(2, "x", 7, 6),
+        Admission::New,
+        "its row lies right of the cut"
+    );
+    let mut rows = Batch::default();
+    let right = table.tokens.split_off(b"", b"m", &mut rows);
+    right.validate(&Span::new("m", "").unwrap()).unwrap();
+    table
+        .rows
+        .retain(|key, _| keys::token_of_row(key).unwrap().0 < "m");
+    table.keep(&rows);
+    assert_eq!(table.number(3, "a", 3, 1), Admission::Reused, "a late copy");
+    assert_eq!(
+        table.number(3, "a", 6, 1),
+        repeated(1),
+        "number 6 may still be sent again"
+    );
+    // Together again they know it once.
+    table.tokens.absorb(right);
+    let x = keys::token(b"x", b"client/7");
+    table
+        .rows
+        .insert(x, encode(&table.tokens.known[&name(b"x", b"client/7")]));
+    assert_eq!(table.number(4, "x", 8, 8), Admission::New);
+    assert_eq!(table.tokens.known.len(), 1);
+    assert_eq!(table.number(5, "b", 5, 1), Admission::Reused);
+}
+
+#[test]
 fn of_a_transaction_is_remembered_what_the_row_holds() {
     let mut table = Table::default();
     let once = Once {
         token: "t".into(),
         window_ms: 100,
+        done: 0,
     };
     let outcome = WriteOutcome::Committed(Box::new(Committed {
         held: true,
@@ -171,19 +273,21 @@ fn damage_is_told() {
         );
     }
     assert!(Tokens::rebuild([(key.slice(1..), row.clone())]).is_err());
-    let other_version = [&[2], &row[1..]].concat();
+    let other_version = [&[3], &row[1..]].concat();
     assert!(Tokens::rebuild([(key, other_version.into())]).is_err());
 }
 
 proptest! {
     /// What a restart reads equals what was in memory, at every step.
     #[test]
-    fn memory_and_rows_agree(steps in prop::collection::vec((0u64..40, 0u8..4, 0u8..4, 1u64..60, 0u128..2), 0..60)) {
+    fn memory_and_rows_agree(steps in prop::collection::vec((0u64..40, 0u8..4, 0u8..4, 1u64..60, 0u128..2, 0u64..9), 0..60)) {
         let mut table = Table::default();
-        let mut now_ms = 0;
-        for (wait, key, token, window_ms, fingerprint) in steps {
+        let (mut now_ms, mut number) = (0, 0);
+        for (wait, key, token, window_ms, fingerprint, open) in steps {
             now_ms += wait;
             table.write(now_ms, &key.to_string(), &token.to_string(), window_ms, fingerprint);
+            number += 1;
+            table.number(now_ms, &key.to_string(), number, (number + 1).saturating_sub(open));
         }
     }
 }

@@ -159,6 +159,9 @@ pub struct Once {
     pub token: Bytes,
     /// How long it is remembered, milliseconds, by the range's revisions; at least 1.
     pub window_ms: u64,
+    /// Of a name that is a prefix, a slash and a number: no write under that prefix and a number below this one is sent again, so
+    /// the range may forget those, and refuses late copies. At most the number of this name; 0 when nothing is said.
+    pub done: u64,
 }
 
 /// A [`WriteRequest`] with a client's name: the range answers a repetition with the first outcome, and refuses another write

@@ -142,6 +142,7 @@ fn head_key() {}
     ("If-Match" = Option<String>, Header, description = "The revision that the record must have, as an entity tag; * for any"),
     ("If-None-Match" = Option<String>, Header, description = "*: only if there is no record"),
     ("Idempotency-Key" = Option<String>, Header, description = "Applied at most once under this name"),
+    ("Idempotency-Done" = Option<u64>, Header, description = "Of a key that ends in a slash and a number: nothing below this number is sent again"),
 ), request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"), responses(
     (status = 201, description = "The record did not exist and does now; ETag has its revision"),
     (status = 204, description = "The record was replaced; ETag has its revision"),
@@ -152,6 +153,7 @@ fn put_key() {}
     ("explain" = Option<bool>, Query, description = "Tell in x-explain how the write was carried out"),
     ("If-Match" = Option<String>, Header, description = "The revision that the record must have, as an entity tag; * for any"),
     ("Idempotency-Key" = Option<String>, Header, description = "Applied at most once under this name"),
+    ("Idempotency-Done" = Option<u64>, Header, description = "Of a key that ends in a slash and a number: nothing below this number is sent again"),
 ), responses((status = 204, description = "There is no record any more")))]
 fn delete_key() {}
 
@@ -187,11 +189,13 @@ fn delete_many() {}
 
 #[utoipa::path(post, path = "/v1/batch", tag = "several operations", summary = "Carry out operations, each by itself", params(
     ("Idempotency-Key" = Option<String>, Header, description = "Each operation is applied at most once under this name"),
+    ("Idempotency-Done" = Option<u64>, Header, description = "Of a key that ends in a slash and a number: nothing below this number is sent again"),
 ), request_body = BatchRequest, responses((status = 200, description = "What became of each", body = BatchAnswer)))]
 fn batch() {}
 
 #[utoipa::path(post, path = "/v1/txn", tag = "several operations", summary = "Read and write keys of one range at one moment", params(
     ("Idempotency-Key" = Option<String>, Header, description = "Carried out at most once under this name"),
+    ("Idempotency-Done" = Option<u64>, Header, description = "Of a key that ends in a slash and a number: nothing below this number is sent again"),
 ), request_body = TxnRequest, responses((status = 200, description = "What was done", body = TxnAnswer)))]
 fn txn() {}
 

@@ -41,18 +41,19 @@ impl ChildSeed {
 
 /// Splits the range, or says why not.
 pub(super) fn apply(state: &mut RangeState, split: &Split) -> Applied {
-    let (answer, effects) = match cut(state, split) {
+    let mut rows = Batch::default();
+    let (answer, effects) = match cut(state, split, &mut rows) {
         Ok(child) => (Ok(()), vec![Effect::Split(Box::new(child))]),
         Err(refused) => (Err(refused), Vec::new()),
     };
     Applied {
-        rows: Batch::default(),
+        rows,
         answer: Answer::Split(answer),
         effects,
     }
 }
 
-fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused> {
+fn cut(state: &mut RangeState, split: &Split, rows: &mut Batch) -> Result<ChildSeed, SplitRefused> {
     let parent = &state.descriptor;
     if split.bounds != parent.epoch.bounds {
         return Err(SplitRefused::OtherBounds {
@@ -80,7 +81,7 @@ fn cut(state: &mut RangeState, split: &Split) -> Result<ChildSeed, SplitRefused>
         split.right_size.min(state.size_bytes),
         split.right_keys.min(state.keys),
     );
-    let tokens = state.tokens.split_off(split.at.as_bytes());
+    let tokens = state.tokens.split_off(left.start(), split.at.as_bytes(), rows);
     let here = child.replica_on(state.identity.store).map(|replica| replica.id);
     let seed = ChildSeed {
         state: here.map(|replica| RangeState {

@@ -50,7 +50,11 @@ fn txn(conditions: &[(&str, Condition)], then: Vec<Action>, otherwise: Vec<Actio
 fn once(token: &str, window_ms: u64, write: Write) -> Write {
     let token = token.to_owned().into();
     Write {
-        once: Some(Once { token, window_ms }),
+        once: Some(Once {
+            token,
+            window_ms,
+            done: 0,
+        }),
         ..write
     }
 }
