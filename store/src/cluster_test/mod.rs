@@ -50,6 +50,8 @@ struct Cluster {
     client: Client,
     members: Vec<Member>,
     hibernate_after_ms: u64,
+    /// Shortest and longest silence of a leader after which a replica campaigns, milliseconds.
+    election_ms: (u64, u64),
     sequence: AtomicU64,
 }
 
@@ -67,8 +69,6 @@ fn config(store: StoreId) -> Config {
         name: format!("store-{store}"),
         rpc: "127.0.0.1:0".to_owned(),
         raft_heartbeat_ms: 60,
-        raft_election_min_ms: 300,
-        raft_election_max_ms: 500,
         disk_reserve_bytes: 0,
         shutdown_grace_ms: 300,
         ..Config::default()
@@ -82,6 +82,10 @@ impl Cluster {
     }
 
     async fn of_sleepers(count: usize, hibernate_after_ms: u64) -> Self {
+        Self::of_settings(count, hibernate_after_ms, (300, 500)).await
+    }
+
+    async fn of_settings(count: usize, hibernate_after_ms: u64, election_ms: (u64, u64)) -> Self {
         let cluster = ClusterIdCell::known(ClusterId(7));
         let identity = PeerInfo::new(Role::Router, 0, "test");
         let client = Client::new(ClientConfig::default(), cluster.clone(), identity);
@@ -97,6 +101,7 @@ impl Cluster {
             client,
             members,
             hibernate_after_ms,
+            election_ms,
             sequence: AtomicU64::new(1),
         };
         for store in 1..=count {
@@ -112,20 +117,31 @@ impl Cluster {
 
     async fn with_first_range_after(count: usize, hibernate_after_ms: u64) -> Self {
         let cluster = Self::of_sleepers(count, hibernate_after_ms).await;
+        cluster.create_first_range().await;
         cluster
-            .step(
-                1,
-                Step::CreateFirst {
-                    range: FIRST,
-                    replica: replica(FIRST, 1),
-                },
-            )
-            .await;
-        cluster.await_leader(FIRST).await;
-        for store in 2..=count {
-            cluster.add_voter(FIRST, store).await;
+    }
+
+    /// As [`with_first_range`](Self::with_first_range), and nobody campaigns by himself as long as a test runs.
+    async fn with_first_range_and_no_elections(count: usize) -> Self {
+        let never = (10 * 60 * 1_000, 20 * 60 * 1_000);
+        let cluster = Self::of_settings(count, Config::default().hibernate_after_ms, never).await;
+        cluster.create_first_range().await;
+        cluster
+    }
+
+    async fn create_first_range(&self) {
+        self.step(
+            1,
+            Step::CreateFirst {
+                range: FIRST,
+                replica: replica(FIRST, 1),
+            },
+        )
+        .await;
+        self.await_leader(FIRST).await;
+        for store in 2..=self.members.len() {
+            self.add_voter(FIRST, store).await;
         }
-        cluster
     }
 
     async fn start(&mut self, store: usize) {
@@ -134,6 +150,8 @@ impl Cluster {
         let client = Client::new(ClientConfig::default(), self.cluster.clone(), identity);
         let config = Config {
             hibernate_after_ms: self.hibernate_after_ms,
+            raft_election_min_ms: self.election_ms.0,
+            raft_election_max_ms: self.election_ms.1,
             ..config(member.id)
         };
         let started = Store::start(
