@@ -126,7 +126,7 @@ mod tests {
         let parts =
             |token: &'static str| parse(token.as_bytes()).map(|(end, number)| (&token[..end], number));
         assert_eq!(parts("a/7"), Some(("a", 7)));
-        assert_eq!(parts("a/b/7\012"), Some(("a/b", 7)), "a part of a request");
+        assert_eq!(parts("a/b/7\x0012"), Some(("a/b", 7)), "a part of a request");
         assert_eq!(parts("a/18446744073709551615"), Some(("a", u64::MAX)));
         for none in [
             "",
