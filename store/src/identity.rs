@@ -133,6 +133,23 @@ impl DataDir {
         })
     }
 
+    /// Takes a directory that is a store's already, whatever the store's name, to look into it. A copy will do.
+    ///
+    /// # Errors
+    /// It is no store's, or a process uses it.
+    pub fn reopen(path: &Path) -> Result<Self, Error> {
+        let missing = || Error::NoIdentity(path.to_owned());
+        // Nothing is made in a directory that is none.
+        read(path)?.ok_or_else(missing)?;
+        let lock = lock(path)?;
+        let (stored, _) = read(path)?.ok_or_else(missing)?;
+        Ok(Self {
+            path: path.to_owned(),
+            stored,
+            _lock: lock,
+        })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -57,6 +57,7 @@ mod steps;
 mod store;
 mod takeover;
 pub mod tokens;
+pub mod verify;
 
 use std::time::Duration;
 

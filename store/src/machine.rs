@@ -97,6 +97,30 @@ pub struct RangeMachine {
     membership: StoredMembership,
 }
 
+/// A range's state, from its row and from those that remember writes.
+///
+/// # Errors
+/// Something does not read back, or does not fit together.
+pub(crate) fn rebuild(
+    view: &View,
+    range: RangeId,
+    row: RangeRow,
+    store: StoreId,
+) -> Result<RangeState, OpenError> {
+    let mut outcomes = Vec::new();
+    for stored in view.rows(&keys::all_outcomes(range)) {
+        let (key, value) = stored?;
+        let index = keys::index_of_outcomes(&key).ok_or_else(|| Damage::new("outcome row", "not its key"))?;
+        outcomes.push((index, value));
+    }
+    let sessions = Sessions::rebuild(row.floors.iter().copied(), outcomes)?;
+    let tokens: Vec<_> = view.rows(&keys::tokens(&row.span)).collect::<Result<_, _>>()?;
+    let tokens = Tokens::rebuild(tokens)?;
+    let state = row.into_state(range, store, sessions, tokens);
+    state.validate().map_err(|why| Damage::new("range state", why))?;
+    Ok(state)
+}
+
 impl RangeMachine {
     /// Opens a replica from its rows. Without any it is uninitialised: it applies nothing but a snapshot.
     ///
@@ -141,20 +165,9 @@ impl RangeMachine {
                 found,
             });
         }
-        let mut outcomes = Vec::new();
-        for stored in view.rows(&keys::all_outcomes(range)) {
-            let (key, value) = stored?;
-            let index =
-                keys::index_of_outcomes(&key).ok_or_else(|| Damage::new("outcome row", "not its key"))?;
-            outcomes.push((index, value));
-        }
-        let sessions = Sessions::rebuild(row.floors.iter().copied(), outcomes)?;
-        let tokens: Vec<_> = view.rows(&keys::tokens(&row.span)).collect::<Result<_, _>>()?;
-        let tokens = Tokens::rebuild(tokens)?;
         self.applied = row.applied;
         self.membership = row.membership.clone();
-        let state = row.into_state(range, self.identity.store, sessions, tokens);
-        state.validate().map_err(|why| Damage::new("range state", why))?;
+        let state = rebuild(view, range, row, self.identity.store)?;
         self.shared.set(view_of(&state, self.applied));
         self.state = Some(state);
         Ok(())

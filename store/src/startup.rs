@@ -151,7 +151,13 @@ async fn stored(engine: &Engine) -> Result<Vec<Stored>, Error> {
     rows.collect()
 }
 
-fn fits(range: RangeId, replica: ReplicaId, applied: Option<LogId>, log: LogBounds) -> Result<(), Error> {
+/// Whether a replica's log still holds what its data lacks.
+pub(crate) fn fits(
+    range: RangeId,
+    replica: ReplicaId,
+    applied: Option<LogId>,
+    log: LogBounds,
+) -> Result<(), Error> {
     let (applied, purged) = (
         applied.map_or(0, |id| id.index),
         log.purged.map_or(0, |id| id.index),

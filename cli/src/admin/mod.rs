@@ -12,6 +12,7 @@ mod recover;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod token;
+mod verify;
 mod wait;
 
 use serde_json::Value;

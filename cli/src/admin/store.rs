@@ -1,12 +1,14 @@
-//! `holdfast store ls|show|drain|decommission|resume`.
+//! `holdfast store ls|show|drain|decommission|resume|verify`.
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{cell, labels_cell, leave};
+use super::{cell, labels_cell, leave, verify};
 use crate::args::{AdminArgs, ChangeArgs};
 use crate::exit::Outcome;
-use crate::output;
+use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -49,6 +51,15 @@ pub(crate) enum StoreCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Read all that a stopped store has on disk, and say what is damaged
+    Verify {
+        /// Its data directory
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// How the report is printed
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
 }
 
 /// Runs a store command.
@@ -67,6 +78,7 @@ pub(crate) async fn run(command: StoreCommand) -> Outcome {
             send_away(id, dry_run, &change, "decommission").await
         }
         StoreCommand::Resume { id, admin } => leave::resume(&admin, id).await,
+        StoreCommand::Verify { data_dir, output } => verify::run(&data_dir, output).await,
     }
 }
 

@@ -7,6 +7,7 @@ mod reads;
 mod recovery;
 mod restart;
 mod split;
+mod verify;
 mod writes;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -64,6 +64,46 @@ async fn a_wiped_store_is_not_taken_for_the_old_one() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_looked_into_when_it_does_not_run() -> anyhow::Result<()> {
+    let cluster = cluster(Options {
+        stores: 1,
+        ..Options::default()
+    })
+    .await?;
+    for row in 0..20 {
+        ensure!(cluster.client().put(&format!("k{row}"), "v").await?.status == 201);
+    }
+    let dir = cluster.member("store-1")?.data_dir.context("a directory")?;
+    let verify = || {
+        let mut command = Command::new(cluster.program());
+        command
+            .args(["store", "verify", "-o", "json", "--data-dir"])
+            .arg(&dir)
+            .output()
+    };
+    let running = verify()?;
+    ensure!(running.status.code() == Some(5), "it runs: {running:?}");
+    cluster.stop_member("store-1").await?;
+    let sound = verify()?;
+    let report: serde_json::Value = serde_json::from_slice(&sound.stdout)?;
+    ensure!(
+        sound.status.success() && report["records"] == 20 && report["damaged"] == 0,
+        "{sound:?}"
+    );
+    let marker = dir.join("raft").join("version");
+    std::fs::rename(&marker, dir.join("version"))?;
+    let damaged = verify()?;
+    let report: serde_json::Value = serde_json::from_slice(&damaged.stdout)?;
+    ensure!(
+        damaged.status.code() == Some(1) && report["damaged"] == 1 && report["records"] == 20,
+        "{damaged:?}"
+    );
+    let said = String::from_utf8_lossy(&damaged.stderr);
+    ensure!(said.contains("version marker"), "it does not say what: {said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_another_cluster_is_refused() -> anyhow::Result<()> {
     let foreign = tempfile::tempdir()?;
     {

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::raft::journal::{self, SEAL_KEY, Seal};
 use crate::raft::tables::TableWatch;
+use crate::raft::types::Entry;
 
 use super::acknowledged::Acknowledged;
 use super::cache::Budget;
@@ -134,6 +135,33 @@ impl Shared {
             Some((oldest, last)),
             Arc::clone(&self.budget),
         )))
+    }
+}
+
+impl Shared {
+    /// Shows every entry of a group, in order.
+    pub(super) fn read_entries(&self, group: GroupId, mut look: impl FnMut(&Entry)) -> Result<(), Error> {
+        let Some(bounds) = self.load(group)?.map(|state| state.bounds()) else {
+            return Ok(());
+        };
+        let Some(last) = bounds.last else { return Ok(()) };
+        let first = bounds.purged.map_or(0, |purged| purged.index.saturating_add(1));
+        let mut expected = None;
+        for row in self.database.entries(group, first, last.index) {
+            let (index, row) = row?;
+            if expected.is_some_and(|expected| expected != index) {
+                return Err(Error::Corrupt {
+                    group,
+                    what: format!(
+                        "entry {index} comes after entry {}",
+                        expected.unwrap_or(index) - 1
+                    ),
+                });
+            }
+            expected = Some(index + 1);
+            look(&records::decode_entry(index, &row).map_err(|error| corrupt(group, error))?);
+        }
+        Ok(())
     }
 }
 

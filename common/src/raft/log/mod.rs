@@ -48,7 +48,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::ids::{RangeId, ReplicaId};
 use crate::raft::tables::TableWatch;
-use crate::raft::types::{LogId, Vote};
+use crate::raft::types::{Entry, LogId, Vote};
 
 pub use self::error::Error;
 pub use self::group::GroupLog;
@@ -195,6 +195,21 @@ impl LogEngine {
             },
             |state| state.bounds(),
         ))
+    }
+
+    /// Shows every stored entry of a replica's log, in order, to whoever looks for damage. To be called while nothing is written
+    /// to it; blocks for as long as it takes to read the log.
+    ///
+    /// # Errors
+    /// One can't be read, or is missing, and those behind it are not shown; or the log is half destroyed.
+    pub fn read_entries(
+        &self,
+        range: RangeId,
+        replica: ReplicaId,
+        look: impl FnMut(&Entry),
+    ) -> Result<(), Error> {
+        self.shared.health.check()?;
+        self.shared.read_entries(GroupId { range, replica }, look)
     }
 
     /// Destroys a replica's log, vote and bounds, durably when this returns. Its [`GroupLog`]s fail from now on. If it is
