@@ -69,11 +69,20 @@ async fn five_minutes_of_writes_without_a_slump() -> anyhow::Result<()> {
     for task in tasks {
         task.await??;
     }
-    seconds.sort_unstable();
-    let (least, middle) = (seconds[0], seconds[seconds.len() / 2]);
+    let mut sorted = seconds.clone();
+    sorted.sort_unstable();
+    let (least, middle) = (sorted[0], sorted[sorted.len() / 2]);
     println!(
         "writes a second: {middle} in the middle, {least} at least, of {} seconds",
         seconds.len()
+    );
+    let slow = seconds
+        .iter()
+        .enumerate()
+        .filter(|(_, writes)| 2 * **writes < middle);
+    println!(
+        "under half of that (second, writes): {:?}",
+        slow.collect::<Vec<_>>()
     );
     let gains: Vec<_> = watched
         .iter()
