@@ -15,7 +15,8 @@ impl Client {
     /// far. The router removes page by page, each page at once; a key that is written meanwhile may be removed or stay. When a
     /// connection breaks the removal goes on with what is left, and what a lost answer told of is then missing in the count.
     ///
-    /// A stream that is dropped stops the removal after the page that is under way.
+    /// A stream that is dropped stops the removal after the page that is under way, and so does an error, which is the last
+    /// item: what is removed by then stays removed.
     ///
     /// ```no_run
     /// # async fn example(client: holdfast_client::Client) -> Result<(), holdfast_client::Error> {
@@ -39,13 +40,9 @@ impl Client {
             removed: 0,
             finished: false,
         };
-        stream::unfold(Some(removing), |removing| async move {
-            let mut removing = removing?;
-            match removing.next().await {
-                Ok(Some(removed)) => Some((Ok(removed), Some(removing))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
+        stream::try_unfold(removing, |mut removing| async move {
+            let next = removing.next().await?;
+            Ok(next.map(|removed| (removed, removing)))
         })
     }
 }

@@ -171,13 +171,9 @@ impl Client {
             patience: Patience::default(),
             finished: false,
         };
-        stream::unfold(Some(reading), |reading| async move {
-            let mut reading = reading?;
-            match reading.next().await {
-                Ok(Some(item)) => Some((Ok(item), Some(reading))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
+        stream::try_unfold(reading, |mut reading| async move {
+            let next = reading.next().await?;
+            Ok(next.map(|item| (item, reading)))
         })
     }
 }

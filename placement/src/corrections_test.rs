@@ -95,18 +95,18 @@ fn a_replica_newer_than_the_map_is_left_alone() {
     assert!(!is_orphan(&stranger, store, &world.view()));
 }
 
+/// What the third store is told when it lacks its replica.
+const CREATED: [Step; 1] = [Step::CreateReplica {
+    range: RangeId(1),
+    replica: ReplicaId(4),
+}];
+
 #[test]
 fn a_voter_that_its_store_never_got_is_created() {
     let mut world = three();
     world.stores.holds.get_mut(&StoreId(3)).unwrap().clear();
     world.heartbeats();
-    assert_eq!(
-        due(&mut world, 3),
-        [Step::CreateReplica {
-            range: RangeId(1),
-            replica: ReplicaId(4)
-        }]
-    );
+    assert_eq!(due(&mut world, 3), CREATED);
 }
 
 #[test]
@@ -115,13 +115,7 @@ fn it_is_created_while_it_is_to_take_the_leadership_too() {
     world.stores.holds.get_mut(&StoreId(3)).unwrap().clear();
     world.start(1, Kind::TransferLeader { to: StoreId(3) }).unwrap();
     world.heartbeats();
-    assert_eq!(
-        due(&mut world, 3),
-        [Step::CreateReplica {
-            range: RangeId(1),
-            replica: ReplicaId(4)
-        }]
-    );
+    assert_eq!(due(&mut world, 3), CREATED);
 }
 
 #[test]

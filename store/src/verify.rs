@@ -50,7 +50,8 @@ pub struct Report {
     pub tokens: u64,
     /// Entries whose outcomes are remembered.
     pub outcomes: u64,
-    /// Rows of no range that is here: what a removal that was cut short has left. The store removes them.
+    /// Records and names of writes of no range that is here. They hurt nobody; what a removal that was cut short has left, a
+    /// start removes.
     pub strays: u64,
     /// Bytes of keys and values in the data.
     pub bytes: u64,
