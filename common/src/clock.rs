@@ -16,6 +16,10 @@ pub fn now() -> Instant {
 
 /// Milliseconds since the Unix epoch by the wall clock. It may step back: order nothing by it alone.
 pub fn wall_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(wall_ms) = crate::simulation::wall_ms() {
+        return wall_ms;
+    }
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| {
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
     })

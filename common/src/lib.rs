@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod blocking;
 pub mod clock;
 pub mod ids;
 pub mod key;
@@ -17,6 +18,8 @@ pub mod placement_client;
 pub mod proto;
 pub mod range;
 pub mod revision;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod telemetry;
 pub mod tls;
 

@@ -16,7 +16,6 @@ use holdfast_common::raft::types::{
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::task::spawn_blocking;
 
 use crate::command::{Changes, Command, Outcome};
 use crate::snapshot::{self, Image, Snapshots};
@@ -218,7 +217,7 @@ fn as_snapshot(meta: SnapshotMeta, image: Image) -> Snapshot {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
+    holdfast_common::blocking::run(work).await?
 }
 
 fn corrupt(what: &str) -> io::Error {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use holdfast_common::clock;
+use holdfast_common::{blocking, clock};
 use holdfast_common::ids::{ClusterId, MemberId, ReplicaId};
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
 use holdfast_common::proto::permitted;
@@ -366,7 +366,7 @@ async fn open_log(dir: PathBuf) -> Result<LogEngine, Error> {
         total_cache_bytes: 16 << 20,
     };
     let runtime = tokio::runtime::Handle::current();
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = blocking::run(move || {
         let _in_runtime = runtime.enter();
         LogEngine::open(&dir, options)
     });

@@ -13,7 +13,7 @@ use holdfast_common::proto::access::Told;
 use holdfast_common::proto::placement::MapEvent;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{self, Tls};
-use tokio::net::TcpListener;
+use holdfast_common::net::tcp::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Limits};

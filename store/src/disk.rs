@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_common::clock;
+use holdfast_common::{blocking, clock};
 use holdfast_common::proto::placement::Capacity;
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
@@ -93,7 +93,7 @@ impl DiskGuard {
         let mut ticks = clock::every(INTERVAL);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let guard = self.clone();
-            let looked = tokio::task::spawn_blocking(move || guard.look()).await;
+            let looked = blocking::run(move || guard.look()).await;
             if let Ok(Err(error)) = looked {
                 tracing::warn!(%error, "the disk can't be measured");
             }
@@ -138,6 +138,14 @@ impl DiskGuard {
 }
 
 fn measure(dir: &Path) -> io::Result<Capacity> {
+    #[cfg(feature = "simulation")]
+    if holdfast_common::simulation::is_on() {
+        return Ok(Capacity {
+            total: 64 * RESERVE_BYTES,
+            used: 0,
+            available: 8 * RESERVE_BYTES,
+        });
+    }
     let stat = rustix::fs::statvfs(dir)?;
     Ok(Capacity {
         total: stat.f_blocks * stat.f_frsize,

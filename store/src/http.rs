@@ -11,7 +11,7 @@ use axum::routing::get;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{Kind, Remote, Tls};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use holdfast_common::net::tcp::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;

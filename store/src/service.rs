@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use holdfast_common::blocking;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
 use holdfast_common::proto::hibernation::{AreYouThere, Sleep, Wake};
@@ -199,7 +200,7 @@ impl StoreService {
             return;
         };
         let host = self.host.clone();
-        tokio::task::spawn_blocking(move || match host.survey(&survey.ranges) {
+        blocking::start(move || match host.survey(&survey.ranges) {
             Ok(replicas) => reply.send(proto::encode(&Surveyed { replicas })),
             Err(error) => reply.fail(ErrorCode::Unavailable, &error.to_string()),
         });

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use holdfast_common::clock;
+use holdfast_common::{blocking, clock};
 use holdfast_common::ids::StoreId;
 use holdfast_common::net::{Client, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
 use holdfast_common::proto::permitted;
@@ -261,7 +261,7 @@ async fn open(dir: &Path, config: &Config) -> Result<(LogEngine, Engine, Arc<Dis
         let disk = DiskGuard::new(&dir, limits).map_err(io(|| display(&dir)))?;
         Ok((log, engine, Arc::new(disk)))
     };
-    tokio::task::spawn_blocking(open)
+    blocking::run(open)
         .await
         .map_err(|_| Error::Interrupted)?
 }

@@ -9,13 +9,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use holdfast_common::blocking;
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
 use holdfast_common::raft::log::{self, LogEngine};
 use holdfast_common::raft::types::{Entry, Payload};
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::task::JoinError;
 
 use crate::command::Command;
 use crate::engine::{self, Engine, View};
@@ -107,7 +107,7 @@ pub(crate) async fn examine(
     path: &Path,
     store: Option<StoreId>,
     progress: impl FnMut(&Report) + Send + 'static,
-) -> Result<Report, JoinError> {
+) -> Result<Report, blocking::Interrupted> {
     let mut examination = Examination {
         runtime: Handle::current(),
         path: path.to_owned(),
@@ -118,7 +118,7 @@ pub(crate) async fn examine(
             ..Report::default()
         },
     };
-    let examination = tokio::task::spawn_blocking(move || {
+    let examination = blocking::run(move || {
         examination.run();
         examination.report
     });

@@ -1,12 +1,15 @@
 //! The placement driver's HTTP API, as a test speaks it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::transport::Transport;
 
 /// A range, as far as tests look at it.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +54,7 @@ impl Range {
 pub struct Admin {
     base: String,
     http: reqwest::Client,
+    transport: Transport,
 }
 
 impl Admin {
@@ -61,7 +65,8 @@ impl Admin {
             .no_proxy()
             .build()
             .unwrap_or_default();
-        Self { base, http }
+        let transport = Transport::default();
+        Self { base, http, transport }
     }
 
     /// `/v1/cluster`.
@@ -130,13 +135,9 @@ impl Admin {
 
     /// POSTs a change, waits for its operator, and fails unless that is done.
     pub async fn change(&self, path: &str, body: Value) -> anyhow::Result<Value> {
-        let answer = self
-            .http
-            .post(format!("{}{path}?wait=true", self.base))
-            .json(&body)
-            .send()
-            .await?;
-        let (status, text) = (answer.status(), answer.text().await?);
+        let request = self.http.post(format!("{}{path}?wait=true", self.base));
+        let answer = self.transport.send(request.json(&body)).await?;
+        let (status, text) = (answer.status, answer.text());
         ensure!(status.is_success(), "{path} {body}: {status}: {text}");
         let operator: Value = serde_json::from_str(&text)?;
         ensure!(operator["state"] == "done", "{path} {body}: {operator}");
@@ -160,8 +161,8 @@ impl Admin {
     /// Changes live settings.
     pub async fn configure(&self, patch: Value) -> anyhow::Result<()> {
         let url = format!("{}/v1/config", self.base);
-        let answer = self.http.patch(url).json(&patch).send().await?;
-        let (status, text) = (answer.status(), answer.text().await?);
+        let answer = self.transport.send(self.http.patch(url).json(&patch)).await?;
+        let (status, text) = (answer.status, answer.text());
         ensure!(status.is_success(), "{patch}: {status}: {text}");
         Ok(())
     }
@@ -174,8 +175,8 @@ impl Admin {
     /// POSTs a body; the status and what was answered.
     pub async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
         let url = format!("{}{path}", self.base);
-        let answer = self.http.post(url).json(body).send().await?;
-        Ok((answer.status().as_u16(), answer.json().await?))
+        let answer = self.transport.send(self.http.post(url).json(body)).await?;
+        Ok((answer.status.as_u16(), serde_json::from_slice(&answer.body)?))
     }
 
     /// Asks until it is so.
@@ -195,8 +196,9 @@ impl Admin {
 
     /// GETs JSON.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let answer = self.http.get(format!("{}{path}", self.base)).send().await?;
-        let (status, text) = (answer.status(), answer.text().await?);
+        let request = self.http.get(format!("{}{path}", self.base));
+        let answer = self.transport.send(request).await?;
+        let (status, text) = (answer.status, answer.text());
         ensure!(status.is_success(), "{path}: {status}: {text}");
         serde_json::from_str(&text).context(text)
     }

@@ -7,6 +7,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::Value;
 
+use crate::transport::Transport;
+
 /// An answer, whole.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -31,6 +33,7 @@ impl Answer {
 pub struct Client {
     base: String,
     http: reqwest::Client,
+    transport: Transport,
 }
 
 impl Client {
@@ -42,7 +45,8 @@ impl Client {
             .no_proxy()
             .build()
             .unwrap_or_default();
-        Self { base, http }
+        let transport = Transport::default();
+        Self { base, http, transport }
     }
 
     /// The router's address.
@@ -110,17 +114,16 @@ impl Client {
 
     /// Sends a request and takes the whole answer.
     pub async fn send(&self, request: RequestBuilder) -> anyhow::Result<Answer> {
-        let response = request.send().await?;
-        let status = response.status().as_u16();
-        let etag = response
-            .headers()
+        let received = self.transport.send(request).await?;
+        let etag = received
+            .headers
             .get(header::ETAG)
             .and_then(|etag| etag.to_str().ok());
         let revision = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
         Ok(Answer {
-            status,
+            status: received.status.as_u16(),
             revision,
-            body: response.bytes().await?.to_vec(),
+            body: received.body,
         })
     }
 }

@@ -11,11 +11,14 @@ mod admin;
 mod client;
 mod cluster;
 mod dataset;
+pub mod healing;
 pub mod history;
 pub mod load;
 pub mod nemesis;
+pub mod replicas;
 mod secured;
 pub mod site;
+mod transport;
 mod writers;
 
 pub use admin::{Admin, Range, check_tiling};

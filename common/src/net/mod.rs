@@ -24,6 +24,7 @@ pub mod frame;
 mod hello;
 mod outbound;
 pub mod server;
+pub mod tcp;
 #[cfg(test)]
 mod tests;
 

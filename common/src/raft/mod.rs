@@ -2,6 +2,7 @@
 
 pub mod journal;
 pub mod log;
+pub mod lsm;
 pub mod metrics;
 pub mod network;
 pub mod tables;

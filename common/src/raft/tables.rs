@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 
-use fjall::{AbstractTree, Keyspace};
+use fjall::AbstractTree;
 
+use crate::raft::lsm::{self, Keyspace};
 use crate::telemetry::disk;
 
 /// Runs in the first level from which on fjall merges them (its default).
@@ -88,6 +89,9 @@ impl Work {
 
 /// The tables, and the bytes of them that are to be merged.
 fn look(keyspace: &Keyspace) -> (Tables, u64) {
+    let Some(keyspace) = lsm::fjalls(keyspace) else {
+        return (Tables::default(), 0);
+    };
     let version = keyspace.tree.current_version();
     let mut tables = Tables::with_capacity(version.table_count());
     let mut pending = 0;
@@ -100,6 +104,9 @@ fn look(keyspace: &Keyspace) -> (Tables, u64) {
 }
 
 fn blocks(keyspace: &Keyspace) -> Blocks {
+    let Some(keyspace) = lsm::fjalls(keyspace) else {
+        return Blocks::default();
+    };
     let metrics = keyspace.metrics();
     Blocks {
         cached: metrics.block_load_cached_count() as u64,
@@ -169,24 +176,25 @@ mod tests {
     #[test]
     fn a_flush_and_a_merge_are_seen_in_a_database() {
         let dir = tempfile::tempdir().expect("a directory");
-        let db = fjall::Database::builder(dir.path()).open().expect("a database");
+        let db = lsm::open(dir.path(), |builder| builder).expect("a database");
         let keyspace = db
             .keyspace("rows", fjall::KeyspaceCreateOptions::default)
             .expect("a keyspace");
         let mut watch = TableWatch::new(&keyspace);
-        keyspace.insert("a", vec![7; 4096]).expect("written");
+        keyspace.insert(&b"a"[..], vec![7; 4096]).expect("written");
         keyspace.rotate_memtable_and_wait().expect("flushed");
         let flush = watch.observe(&keyspace);
         assert!(flush.flushed > 0 && flush.merge_read == 0, "{flush:?}");
-        keyspace.insert("a", vec![8; 4096]).expect("written");
+        keyspace.insert(&b"a"[..], vec![8; 4096]).expect("written");
         keyspace.rotate_memtable_and_wait().expect("flushed");
-        keyspace.major_compact().expect("merged");
+        let fjalls = lsm::fjalls(&keyspace).expect("fjall's");
+        fjalls.major_compact().expect("merged");
         let merge = watch.observe(&keyspace);
         assert!(
             merge.merge_read >= flush.flushed && merge.merge_written > 0,
             "{merge:?}"
         );
-        keyspace.get("a").expect("read");
+        keyspace.get(b"a").expect("read");
         let read = watch.observe(&keyspace);
         assert!(read.blocks_cached + read.blocks_loaded > 0, "{read:?}");
     }

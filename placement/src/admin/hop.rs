@@ -11,7 +11,7 @@ use holdfast_common::tls::Tls;
 use holdfast_common::tls::socket::Socket;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use holdfast_common::net::tcp::TcpStream;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 

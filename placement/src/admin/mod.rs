@@ -39,7 +39,7 @@ use holdfast_common::access::Denied;
 use holdfast_common::clock;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{Remote, Tls};
-use tokio::net::TcpListener;
+use holdfast_common::net::tcp::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

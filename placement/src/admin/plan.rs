@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use holdfast_common::blocking;
 use holdfast_common::ids::StoreId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ pub(super) async fn ask(
     });
     let unsettled = || Problem::unavailable("the leading member has not heard of every store yet");
     let (rate, forecast) = looked.ok_or_else(unsettled)?;
-    let played = tokio::task::spawn_blocking(move || forecast.play(&scenario)).await;
+    let played = blocking::run(move || forecast.play(&scenario)).await;
     let outlook = played
         .map_err(|error| Problem::unavailable(error.to_string()))?
         .map_err(|error| Problem::invalid(error.to_string()))?;

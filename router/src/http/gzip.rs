@@ -41,7 +41,7 @@ pub(super) async fn pack(gzip: Option<Gzip>, bytes: Bytes, is_last: bool) -> (Op
     if bytes.len() < LARGE_BYTES {
         return gzip.piece(&bytes, is_last);
     }
-    let packing = tokio::task::spawn_blocking(move || gzip.piece(&bytes, is_last));
+    let packing = holdfast_common::blocking::run(move || gzip.piece(&bytes, is_last));
     // Packing does not panic; if it did, the cut stream is plainly one.
     packing.await.unwrap_or_default()
 }

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread;
 use std::time::Duration;
 use std::{io, mem};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use fjall::PersistMode;
 use holdfast_common::clock;
+use holdfast_common::raft::lsm::{Database, Keyspace, OwnedWriteBatch};
 use holdfast_common::raft::journal::{SEAL_KEY, Seal};
 use holdfast_common::raft::tables::TableWatch;
 use holdfast_common::telemetry::disk;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use super::batch::Batch;
 use super::error::Error;
 use super::pending::{Drained, Pending, Sequence};
+use super::thread::DataThread;
 use super::view::View;
 use super::{Options, Reply};
 use crate::metrics::{self, Stall};
@@ -72,10 +74,7 @@ pub(super) enum Request {
 }
 
 /// The handle of the data thread.
-pub(super) struct Committer {
-    thread: Thread,
-    handle: Mutex<Option<JoinHandle<()>>>,
-}
+pub(super) struct Committer(DataThread);
 
 impl Shared {
     pub(super) fn new(db: Database, data: Keyspace, options: &Options) -> Self {
@@ -128,13 +127,7 @@ impl Committer {
             commits,
             durable: commits,
         };
-        let handle = thread::Builder::new()
-            .name("holdfast-data".into())
-            .spawn(move || worker.run())?;
-        Ok(Self {
-            thread: handle.thread().clone(),
-            handle: Mutex::new(Some(handle)),
-        })
+        DataThread::start(worker).map(Self)
     }
 
     pub(super) fn write(&self, shared: &Shared, batch: Batch) {
@@ -145,7 +138,7 @@ impl Committer {
         let enough = bytes > shared.enough && !shared.urgent.swap(true, Ordering::SeqCst);
         let idle = shared.idle.load(Ordering::SeqCst) && shared.idle.swap(false, Ordering::SeqCst);
         if enough || idle {
-            self.thread.unpark();
+            self.0.wake();
         }
     }
 
@@ -158,15 +151,12 @@ impl Committer {
         requests.waiting.push((after, request));
         drop(requests);
         shared.urgent.store(true, Ordering::SeqCst);
-        self.thread.unpark();
+        self.0.wake();
     }
 
     /// Waits for the thread, which has answered [`Request::Close`].
     pub(super) fn join(&self) {
-        if let Some(handle) = self.handle.lock().take() {
-            // A panic of the thread has been reported where it happened.
-            let _ = handle.join();
-        }
+        self.0.join();
     }
 }
 
@@ -174,12 +164,12 @@ impl Committer {
     /// Tells the thread that the last handle is gone.
     pub(super) fn abandon(&self, shared: &Shared) {
         shared.requests.lock().abandoned = true;
-        self.thread.unpark();
+        self.0.wake();
     }
 }
 
 /// The data thread's own state.
-struct Worker {
+pub(super) struct Worker {
     shared: Arc<Shared>,
     gather: Duration,
     /// Batches committed over the life of the directory.
@@ -189,8 +179,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         let outcome = self.serve();
+        self.end(outcome);
+    }
+
+    fn end(&self, outcome: Result<(), Error>) {
         self.shared.failure.send_if_modified(|failure| {
             *failure = outcome.err();
             failure.is_some()
@@ -204,13 +198,18 @@ impl Worker {
 
     fn serve(&mut self) -> Result<(), Error> {
         while self.wait() {
-            let drained = self.shared.pending.write().drain(MAX_COMMIT_BYTES);
-            self.commit(&drained)?;
-            if self.answer(drained.upto)? {
+            if self.round()? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Commits what there is and answers who waited for that. True when the thread is to end.
+    fn round(&mut self) -> Result<bool, Error> {
+        let drained = self.shared.pending.write().drain(MAX_COMMIT_BYTES);
+        self.commit(&drained)?;
+        self.answer(drained.upto)
     }
 
     /// Waits for the first write or request, then for more writes. False when nothing will ever come.
@@ -337,5 +336,38 @@ impl Worker {
             drop(reply.send(Ok(())));
         }
         Ok(close)
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Worker {
+    /// As [`run`](Self::run), in a task.
+    pub(super) async fn run_simulated(mut self, woken: Arc<Notify>) {
+        let outcome = self.serve_simulated(&woken).await;
+        self.end(outcome);
+    }
+
+    async fn serve_simulated(&mut self, woken: &Notify) -> Result<(), Error> {
+        loop {
+            while !self.has_work() {
+                if self.shared.requests.lock().abandoned {
+                    return Ok(());
+                }
+                self.shared.idle.store(true, Ordering::SeqCst);
+                woken.notified().await;
+            }
+            let shared = self.shared.clone();
+            let gathering = async {
+                while !shared.urgent.load(Ordering::SeqCst) && shared.pending_bytes() <= shared.enough {
+                    woken.notified().await;
+                }
+            };
+            // When it takes too long, that is enough.
+            let _ = clock::timeout(self.gather, gathering).await;
+            shared.urgent.store(false, Ordering::SeqCst);
+            if self.round()? {
+                return Ok(());
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ mod opening;
 mod overlay;
 mod pending;
 mod replace;
+mod thread;
 mod view;
 
 use std::path::Path;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::KeyspaceCreateOptions;
 use holdfast_common::raft::journal::{self, SEAL_KEY, Seal};
+use holdfast_common::raft::lsm::{self, Database, Keyspace};
 
 use super::Options;
 use super::error::OpenError;
@@ -30,13 +31,14 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
         path: dir.to_owned(),
         error,
     };
-    let db = Database::builder(dir)
-        .cache_size(options.cache_bytes)
-        .max_journaling_size(options.journal_bytes.max(64 << 20))
-        .worker_threads(options.worker_threads.max(1))
-        .manual_journal_persist(true)
-        .open()
-        .map_err(refused)?;
+    let configured = |builder: lsm::Builder| {
+        builder
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(options.journal_bytes.max(64 << 20))
+            .worker_threads(options.worker_threads.max(1))
+            .manual_journal_persist(true)
+    };
+    let db = lsm::open(dir, configured).map_err(refused)?;
     let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(1 << 20));
     let data = db.keyspace(KEYSPACE, create).map_err(refused)?;
     let commits = match data.get(SEAL_KEY).map_err(refused)? {

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use fjall::PersistMode;
+use holdfast_common::blocking;
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -35,7 +36,7 @@ pub(super) async fn run(engine: &Engine, replacement: Replacement) -> Result<(),
     let view = engine.view().await?;
     let engine = engine.clone();
     let (reply, outcome) = oneshot::channel();
-    tokio::task::spawn_blocking(move || drop(reply.send(write(&engine, view, replacement))));
+    blocking::start(move || drop(reply.send(write(&engine, view, replacement))));
     outcome.await.unwrap_or(Err(Error::Closed))
 }
 
@@ -65,6 +66,10 @@ fn write(engine: &Engine, view: View, replacement: Replacement) -> Result<(), Er
 /// Holds the data thread still until the sender that is returned is dropped.
 fn pause(engine: &Engine) -> Result<mpsc::Sender<()>, Error> {
     let (resume, resumed) = mpsc::channel();
+    #[cfg(feature = "simulation")]
+    if holdfast_common::simulation::is_on() {
+        return Ok(resume); // It has the one thread that there is, so nobody else is at work.
+    }
     let (reply, paused) = oneshot::channel();
     engine
         .0

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use fjall::{Keyspace, Readable, Snapshot};
+use holdfast_common::raft::lsm::{self, Keyspace, Readable as _, Snapshot};
 
 use super::error::Error;
 use crate::keys::Interval;
@@ -47,7 +47,7 @@ impl fmt::Debug for View {
 }
 
 /// Rows of a view. It keeps what it iterates alive by itself.
-pub struct Rows(fjall::Iter);
+pub struct Rows(lsm::Iter);
 
 impl Iterator for Rows {
     type Item = Result<(Bytes, Bytes), Error>;
@@ -63,7 +63,7 @@ impl DoubleEndedIterator for Rows {
     }
 }
 
-fn read(guard: fjall::Guard) -> Result<(Bytes, Bytes), Error> {
+fn read(guard: lsm::Guard) -> Result<(Bytes, Bytes), Error> {
     let (key, value) = guard.into_inner()?;
     Ok((key.into(), value.into()))
 }

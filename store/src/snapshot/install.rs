@@ -109,7 +109,7 @@ fn union(new: &Span, old: Option<&Span>, lie: fn(&Span) -> Interval) -> Vec<Inte
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+    Ok(holdfast_common::blocking::run(work).await?)
 }
 
 #[cfg(test)]

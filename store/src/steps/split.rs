@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_common::blocking;
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
 use holdfast_common::proto::placement::StepError;
@@ -66,7 +67,7 @@ impl Replica {
         };
         let view = self.site.engine.view().await.map_err(failed)?;
         let span = descriptor.span.clone();
-        let found = tokio::task::spawn_blocking(move || match at {
+        let found = blocking::run(move || match at {
             Some(at) => middle::sizes_at(&view, &span, &at),
             None => middle::middle(&view, &span),
         });

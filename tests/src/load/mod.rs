@@ -11,10 +11,11 @@ mod worker;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::history::History;
 use keys::Group;

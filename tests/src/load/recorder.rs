@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Recorded, Shared, keys};
 use crate::history::{Act, Condition, Event, Micros, Outcome, Page, Version};
+use crate::transport::Unsent;
 use crate::{Answer, Client};
 
 /// How long a router may try.
@@ -79,10 +80,8 @@ impl Recorder {
     async fn send(&mut self, request: RequestBuilder) -> Heard {
         let heard = match self.routers[self.router].send(request).await {
             Ok(answer) => Heard::Answer(answer),
-            Err(error) => match error.downcast_ref::<reqwest::Error>() {
-                Some(error) if error.is_connect() => Heard::Unsent,
-                _ => Heard::Lost,
-            },
+            Err(error) if is_unsent(&error) => Heard::Unsent,
+            Err(_) => Heard::Lost,
         };
         let (status, ok) = match &heard {
             Heard::Answer(answer) => (answer.status, answer.status < 429),
@@ -257,6 +256,11 @@ impl Recorder {
             self.recorded.history.pages.push(page);
         }
     }
+}
+
+fn is_unsent(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<reqwest::Error>();
+    refused.is_some_and(reqwest::Error::is_connect) || error.is::<Unsent>()
 }
 
 fn page_of(body: &[u8]) -> Option<(Vec<(String, Version)>, bool)> {

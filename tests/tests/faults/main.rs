@@ -3,7 +3,6 @@
 //! histories, the logs and the data.
 
 mod planted;
-mod replicas;
 mod round;
 
 use std::path::{Path, PathBuf};

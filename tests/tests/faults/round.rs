@@ -4,26 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
-use holdfast_tests::Client;
+use holdfast_tests::healing;
 use holdfast_tests::history::{self, Act, History, Outcome};
-use holdfast_tests::load::{LETTERS, Load, Recorded, probe};
+use holdfast_tests::load::{Load, Recorded};
 use holdfast_tests::nemesis::changes::{self, Made};
 use holdfast_tests::nemesis::{Nemesis, Planned, Summary};
 use holdfast_tests::site::Site;
 
-use crate::replicas;
+use holdfast_tests::replicas;
 
 /// Clients: two groups that share keys.
 const CLIENTS: usize = 16;
-
-/// After the last fault, every range takes writes within this,
-const WRITABLE: Duration = Duration::from_secs(15);
-
-/// and has all its replicas within this.
-const REPLICATED: Duration = Duration::from_secs(60);
 
 /// What is to be done.
 pub(crate) struct Round<'a> {
@@ -80,17 +74,21 @@ impl Round<'_> {
             .run(self.faults, |what| println!("{what}"))
             .await;
         stop.store(true, Ordering::Relaxed);
-        let recovered = recover(site, report).await;
+        let recovered = healing::writable(&site.routers()).await;
         report.changes = changing.await?;
-        let replicated = replicate(site, report).await;
+        let replicated = healing::replicated(&site.admin()).await;
         let mut stopped = load.stop().await?;
         let compared = replicas::read_each(&site.admin(), &mut stopped).await;
         // What was recorded is checked whatever else went wrong.
         self.check(site, stopped.recorded(), report)?;
-        for result in [recovered, replicated, compared] {
-            if let Err(error) = result {
-                report.findings.push(format!("{error:#}"));
-            }
+        let mut lasted = |healed: anyhow::Result<Duration>| {
+            let finding = healed.as_ref().err().map(|error| format!("{error:#}"));
+            report.findings.extend(finding);
+            healed.unwrap_or_default()
+        };
+        (report.writable_after, report.replicated_after) = (lasted(recovered), lasted(replicated));
+        if let Err(error) = compared {
+            report.findings.push(format!("{error:#}"));
         }
         let Summary {
             faults,
@@ -148,58 +146,6 @@ fn is_unknown(act: &Act) -> bool {
 fn keep(history: &History, site: &Site, round: u64) -> anyhow::Result<()> {
     let path = site.dir().join(format!("history-{round}.json"));
     Ok(serde_json::to_writer(std::fs::File::create(path)?, history)?)
-}
-
-/// Every letter takes a write through every router.
-async fn recover(site: &Site, report: &mut Report) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    for router in site.routers() {
-        let client = Client::new(router);
-        for letter in LETTERS {
-            let key = probe(letter);
-            while !matches!(client.put(&key, "alive").await, Ok(answer) if answer.status < 300) {
-                ensure!(
-                    begun.elapsed() < WRITABLE,
-                    "{key} takes no write {WRITABLE:?} after the last fault"
-                );
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    report.writable_after = begun.elapsed();
-    ensure!(
-        begun.elapsed() < WRITABLE,
-        "writes took {:?} to resume after the last fault",
-        begun.elapsed()
-    );
-    Ok(())
-}
-
-/// Every store takes part again, and every range has all its replicas.
-async fn replicate(site: &Site, report: &mut Report) -> anyhow::Result<()> {
-    let (admin, begun) = (site.admin(), Instant::now());
-    while !all_resumed(&admin).await {
-        ensure!(begun.elapsed() < REPLICATED, "a drained store can't be resumed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let settled = admin.settled(3, REPLICATED).await;
-    report.replicated_after = begun.elapsed();
-    settled.map(drop)
-}
-
-/// Resumes what a change has left drained.
-async fn all_resumed(admin: &holdfast_tests::Admin) -> bool {
-    let Ok(stores) = admin.get("/v1/stores").await else {
-        return false;
-    };
-    let mut all = true;
-    for store in stores["items"].as_array().into_iter().flatten() {
-        if store["state"] == "draining" || store["state"] == "drained" {
-            all = false;
-            let _ = admin.post(&format!("/v1/stores/{}/resume", store["id"])).await;
-        }
-    }
-    all
 }
 
 impl Report {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use crate::net::tcp::TcpStream;
 
 use super::Shared;
 use crate::clock;

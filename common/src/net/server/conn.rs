@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use crate::net::tcp::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{Flow, Reply};

@@ -36,6 +36,21 @@ const SWEEP_ROWS_IDLE: u64 = 4096;
 /// row each time so many batches have passed.
 const PULSE_INTERVAL: u64 = 1024;
 
+/// How long a simulated disk takes to sync, at least; at most twice as long.
+#[cfg(feature = "simulation")]
+const SIMULATED_SYNC: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// A batch that was written and is not on disk yet.
+struct Batch {
+    /// Its number.
+    commit: u64,
+    /// Entries in it.
+    entries: usize,
+    bytes: usize,
+    /// Whether somebody waits for it to be on disk.
+    durable: bool,
+}
+
 /// What the committer thread owns.
 pub(super) struct Committer {
     pub(super) database: Arc<Database>,
@@ -66,7 +81,44 @@ impl Committer {
         let mut writes = Vec::new();
         let mut rows = Vec::new();
         while self.queue.take(&mut writes, self.sweeps.is_empty()) != Taken::Closed {
-            if let Err(error) = self.commit(&mut writes, &mut rows) {
+            let committed = self
+                .commit(&mut writes, &mut rows)
+                .and_then(|batch| self.make_last(&batch));
+            if let Err(error) = committed {
+                return self.give_up(error, writes);
+            }
+            let now = clock::now();
+            let done = writes.drain(..).map(|write| write.done);
+            news.tell(done.filter_map(|done| done.succeed(now, &self.metrics)).collect());
+        }
+        if let Err(error) = self.database.sync() {
+            self.give_up(error, writes);
+        }
+    }
+
+    /// As [`run`](Self::run), in a task of a simulated machine, whose disk takes its time to sync.
+    #[cfg(feature = "simulation")]
+    pub(super) async fn run_simulated(mut self) {
+        let news = News::on(self.runtime.as_ref());
+        let mut writes = Vec::new();
+        let mut rows = Vec::new();
+        loop {
+            match self.queue.take(&mut writes, false) {
+                Taken::Closed => break,
+                Taken::Nothing if self.sweeps.is_empty() => {
+                    self.queue.filled().await;
+                    continue;
+                }
+                Taken::Nothing | Taken::Writes => {}
+            }
+            let committed = match self.commit(&mut writes, &mut rows) {
+                Ok(batch) => {
+                    clock::sleep(clock::jittered(SIMULATED_SYNC)).await;
+                    self.make_last(&batch)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = committed {
                 return self.give_up(error, writes);
             }
             let now = clock::now();
@@ -79,7 +131,7 @@ impl Committer {
     }
 
     /// Makes one batch of the writes and of what is to be swept.
-    fn commit(&mut self, writes: &mut [Write], rows: &mut Vec<Row>) -> Result<(), Error> {
+    fn commit(&mut self, writes: &mut [Write], rows: &mut Vec<Row>) -> Result<Batch, Error> {
         let entries = writes.iter().map(|write| write.entries).sum();
         let durable = writes.iter().any(|write| write.durable);
         for write in &mut *writes {
@@ -103,16 +155,26 @@ impl Committer {
         self.database.commit(rows.drain(..))?;
         self.metrics.observe_batch(bytes);
         self.commits.store(commit, Ordering::Relaxed);
-        if !durable {
+        Ok(Batch {
+            commit,
+            entries,
+            bytes,
+            durable,
+        })
+    }
+
+    /// Syncs a batch if anybody asked for that, and flushes it if not.
+    fn make_last(&mut self, batch: &Batch) -> Result<(), Error> {
+        if !batch.durable {
             return self.database.flush();
         }
         let started = clock::now();
         self.database.sync()?;
-        self.metrics
-            .observe_commit(entries, bytes, clock::now().saturating_duration_since(started));
-        self.durable = commit;
+        let took = clock::now().saturating_duration_since(started);
+        self.metrics.observe_commit(batch.entries, batch.bytes, took);
+        self.durable = batch.commit;
         self.acknowledged
-            .record(commit)
+            .record(batch.commit)
             .map_err(|error| Error::Failed(error.to_string()))
     }
 

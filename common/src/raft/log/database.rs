@@ -4,10 +4,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use fjall::config::{CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
 use crate::raft::journal::OpenError;
+use crate::raft::lsm::{self, Guard, Keyspace, OwnedWriteBatch, Readable as _};
 
 use super::error::Error;
 use super::keys::{self, GroupId};
@@ -65,7 +66,7 @@ impl Row {
 
 /// The open database.
 pub(super) struct Database {
-    fjall: fjall::Database,
+    fjall: lsm::Database,
     raft: Keyspace,
     log: Keyspace,
     /// Held while a batch commits and while a snapshot is opened: one opened in the middle of a commit can show half of it.
@@ -78,13 +79,14 @@ impl Database {
     /// Opens the database in `dir`, whose journal has been checked, or creates it.
     pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         let open = || -> fjall::Result<Self> {
-            let fjall = fjall::Database::builder(dir)
-                .manual_journal_persist(true)
-                .journal_compression(CompressionType::None)
-                .max_journaling_size(MAX_JOURNAL_BYTES)
-                .cache_size(cache_bytes)
-                .worker_threads(WORKERS)
-                .open()?;
+            let fjall = lsm::open(dir, |builder| {
+                builder
+                    .manual_journal_persist(true)
+                    .journal_compression(CompressionType::None)
+                    .max_journaling_size(MAX_JOURNAL_BYTES)
+                    .cache_size(cache_bytes)
+                    .worker_threads(WORKERS)
+            })?;
             let raft = fjall.keyspace(keys::RAFT_KEYSPACE, keyspace_options)?;
             let log = fjall.keyspace(keys::LOG_KEYSPACE, || {
                 keyspace_options().filter_policy(FilterPolicy::disabled())
@@ -150,7 +152,7 @@ impl Database {
 
     /// Commits the rows as one batch, which is not durable yet. No key may occur twice.
     pub(super) fn commit(&self, rows: impl ExactSizeIterator<Item = Row>) -> Result<(), Error> {
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.fjall.clone(), rows.len());
+        let mut batch = OwnedWriteBatch::with_capacity(self.fjall.clone(), rows.len());
         for Row { space, key, value } in rows {
             let keyspace = match space {
                 Space::Raft => &self.raft,

@@ -32,6 +32,7 @@ mod reader;
 mod records;
 mod state;
 mod sweep;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -64,6 +64,7 @@ use self::metrics::Metrics;
 use self::queue::{Done, Queue, Write};
 use self::state::State;
 use self::sweep::SweepOrder;
+use self::worker::Worker;
 
 /// Longest key of a local record, in bytes.
 pub const MAX_LOCAL_KEY_BYTES: usize = 256;
@@ -125,7 +126,7 @@ pub struct LogEngine {
 /// that the directory is free when that handle is gone. What the thread itself works with holds on to `Shared` alone.
 struct Committing {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Option<Worker>>,
 }
 
 /// What the engine and its groups share.
@@ -150,13 +151,10 @@ impl LogEngine {
     /// runtime entered that this is called in, if there is one. Blocks for as long as it takes to read the journal.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let loading::Opened { shared, committer } = loading::open(dir, options)?;
-        let thread = std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || committer.run())
-            .map_err(|error| OpenError::io(dir, error))?;
+        let worker = Worker::start(committer).map_err(|error| OpenError::io(dir, error))?;
         let committing = Committing {
             queue: Arc::clone(&shared.queue),
-            thread: Mutex::new(Some(thread)),
+            worker: Mutex::new(Some(worker)),
         };
         Ok(Self {
             committing: Arc::new(committing),
@@ -319,10 +317,9 @@ impl LogEngine {
     /// directory can be opened again once every [`GroupLog`] is gone too.
     pub async fn close(self) {
         self.shared.queue.close(Error::Closed);
-        let thread = self.committing.thread.lock().take();
-        if let Some(thread) = thread {
-            // A panic has been reported through `failure` already.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let worker = self.committing.worker.lock().take();
+        if let Some(worker) = worker {
+            worker.ended().await;
         }
     }
 }
@@ -376,13 +373,8 @@ impl Shared {
 impl Drop for Committing {
     fn drop(&mut self) {
         self.queue.close(Error::Closed);
-        let Some(thread) = self.thread.get_mut().take() else {
-            return;
-        };
-        // A callback may drop the last handle, on the committer's own thread.
-        if thread.thread().id() != std::thread::current().id() {
-            // A panic has been reported through `failure` already.
-            let _ = thread.join();
+        if let Some(worker) = self.worker.get_mut().take() {
+            worker.join();
         }
     }
 }

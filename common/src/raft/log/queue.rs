@@ -150,6 +150,10 @@ impl Queue {
     /// write in one go is then one batch with one fsync, not a first write and the rest.
     pub(super) fn wake_from(self: &Arc<Self>, runtime: &Handle) {
         self.has_waker.store(true, Ordering::SeqCst);
+        #[cfg(feature = "simulation")]
+        if crate::simulation::is_on() {
+            return; // The committer is a task itself, and waits in `filled`.
+        }
         let waker = Waker(Arc::clone(self));
         runtime.spawn(async move {
             while !waker.0.is_closed() {
@@ -158,6 +162,13 @@ impl Queue {
                 waker.0.filled.notify_one();
             }
         });
+    }
+
+    /// Returns once the committer may find something to do. To be asked by a task, in the place of waiting in
+    /// [`take`](Self::take).
+    #[cfg(feature = "simulation")]
+    pub(super) async fn filled(&self) {
+        self.first.notified().await;
     }
 
     fn is_closed(&self) -> bool {

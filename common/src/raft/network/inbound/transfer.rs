@@ -240,9 +240,7 @@ impl Staged {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    crate::blocking::run(work).await?
 }
 
 fn refuse(what: &str, error: &io::Error) -> Refusal {

@@ -16,7 +16,7 @@ use openraft::error::StreamingError;
 
 use super::Shared;
 use super::failure::Failure;
-use crate::clock;
+use crate::{blocking, clock};
 use crate::ids::StoreId;
 use crate::net::{Call, Lane, Peer};
 use crate::proto::raft::{Refusal, Route, SnapshotAnswer, SnapshotChunk, SnapshotHeader, SnapshotMessage};
@@ -126,7 +126,7 @@ struct Content {
 impl Content {
     async fn spool(staging: &Arc<Staging>, spool: Arc<dyn Spool>) -> io::Result<Self> {
         let name = staging.file("spool");
-        let spooling = tokio::task::spawn_blocking(move || {
+        let spooling = blocking::run(move || {
             let len = spool.spool(name.path())?;
             let mut file = File::open(name.path())?;
             let actual = file.metadata()?.len();
@@ -143,7 +143,7 @@ impl Content {
                 checksum,
             })
         });
-        spooling.await.map_err(io::Error::other)?
+        spooling.await?
     }
 
     /// The chunk at `offset`.
@@ -151,12 +151,12 @@ impl Content {
         let left = self.len.saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
         let file = self.file.clone();
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = blocking::run(move || {
             let mut chunk = vec![0; len];
             file.read_exact_at(&mut chunk, offset)?;
             Ok(Bytes::from(chunk))
         });
-        reading.await.map_err(io::Error::other)?
+        reading.await?
     }
 }
 

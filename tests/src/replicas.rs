@@ -4,15 +4,19 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use holdfast_tests::load::Stopped;
-use holdfast_tests::{Admin, Range};
 use serde_json::{Value, json};
+
+use crate::load::Stopped;
+use crate::{Admin, Range};
 
 /// Voters of a range.
 const VOTERS: usize = 3;
 
 /// Reads everything from each replica of every range.
-pub(crate) async fn read_each(admin: &Admin, load: &mut Stopped) -> anyhow::Result<()> {
+///
+/// # Errors
+/// A replica can't be made the leader, or what it has can't be read.
+pub async fn read_each(admin: &Admin, load: &mut Stopped) -> anyhow::Result<()> {
     admin.place_by_hand().await?;
     for place in 0..VOTERS {
         let ranges = admin.settled(VOTERS, Duration::from_secs(60)).await?;

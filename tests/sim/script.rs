@@ -1,0 +1,188 @@
+//! What goes wrong, as the seed has it: the safety phase of a play.
+
+use holdfast_common::simulation::network::Weather;
+use holdfast_common::simulation::volume::Crash;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::cluster::Cluster;
+use crate::machine::Role;
+
+/// How long things go wrong, milliseconds.
+const FAULTS_MS: u64 = 12_000;
+
+/// The faults of a play.
+pub(crate) struct Script {
+    random: StdRng,
+    ends: u64,
+    next: u64,
+    /// When the network is whole again, and the weather fair.
+    network_until: u64,
+    weather_until: u64,
+    pub(crate) done: Vec<String>,
+}
+
+impl Script {
+    /// Begins at `now`.
+    pub(crate) fn new(seed: u64, now: u64) -> Self {
+        Self {
+            random: StdRng::seed_from_u64(seed ^ 0x0073_6372_6970_7400),
+            ends: now + FAULTS_MS,
+            next: now + 100,
+            network_until: 0,
+            weather_until: 0,
+            done: Vec::new(),
+        }
+    }
+
+    /// Breaks what is due now; whether there is more to come.
+    pub(crate) fn act(&mut self, cluster: &mut Cluster) -> anyhow::Result<bool> {
+        let now = cluster.now;
+        if now >= self.ends {
+            self.heal(cluster)?;
+            return Ok(false);
+        }
+        if self.network_until != 0 && now >= self.network_until {
+            cluster.world.network().heal();
+            self.network_until = 0;
+        }
+        if self.weather_until != 0 && now >= self.weather_until {
+            cluster.world.network().set_weather(Weather::default());
+            self.weather_until = 0;
+        }
+        if now >= self.next {
+            self.next = now + self.random.random_range(50..1_200);
+            let what = self.fault(cluster);
+            self.done.push(format!("{now} ms: {what}"));
+        }
+        Ok(true)
+    }
+
+    /// Everything is whole again.
+    fn heal(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
+        cluster.world.network().heal();
+        cluster.world.network().set_weather(Weather::default());
+        for machine in &mut cluster.machines {
+            machine.stopped_until = 0;
+            machine.wrong_by_ms = 0;
+        }
+        cluster.start_all()
+    }
+
+    fn fault(&mut self, cluster: &mut Cluster) -> String {
+        match self.random.random_range(0..100) {
+            0..22 => self.kill(cluster, Crash::Process),
+            22..40 => self.kill(cluster, Crash::Power),
+            40..45 => self.all_stores_lose_power(cluster),
+            45..62 => self.cut(cluster),
+            62..72 => self.reset(cluster),
+            72..82 => self.weather(cluster),
+            82..91 => self.stop(cluster),
+            _ => self.clock(cluster),
+        }
+    }
+
+    fn any(&mut self, cluster: &Cluster) -> usize {
+        let role = match self.random.random_range(0..10) {
+            0..7 => Role::Store,
+            7..9 => Role::Placement,
+            _ => Role::Router,
+        };
+        cluster.of(role).choose(&mut self.random).copied().unwrap_or_default()
+    }
+
+    fn kill(&mut self, cluster: &mut Cluster, crash: Crash) -> String {
+        let machine = self.any(cluster);
+        let down = self.random.random_range(20..2_500);
+        cluster.crash(machine, crash, down);
+        format!("{crash:?} of {} for {down} ms", cluster.machines[machine].name)
+    }
+
+    fn all_stores_lose_power(&mut self, cluster: &mut Cluster) -> String {
+        for store in cluster.of(Role::Store) {
+            let down = self.random.random_range(50..800);
+            cluster.crash(store, Crash::Power, down);
+        }
+        "every store lost its power".to_owned()
+    }
+
+    fn cut(&mut self, cluster: &mut Cluster) -> String {
+        let took = self.random.random_range(300..4_000);
+        self.network_until = cluster.now + took;
+        let servers: Vec<_> = cluster
+            .machines
+            .iter()
+            .filter(|machine| machine.role != Role::Clients)
+            .map(|machine| (machine.name.clone(), machine.at))
+            .collect();
+        let alone = self.any(cluster);
+        let (name, at) = {
+            let machine = &cluster.machines[alone];
+            (machine.name.clone(), machine.at)
+        };
+        let mut network = cluster.world.network();
+        let kind = self.random.random_range(0..4);
+        let mut halves = Vec::new();
+        for (other, there) in &servers {
+            match kind {
+                0 => {
+                    network.cut(at, *there);
+                    network.cut(*there, at);
+                }
+                1 => network.cut(at, *there),
+                2 => network.cut(*there, at),
+                _ if self.random.random_bool(0.5) => halves.push((other.clone(), *there)),
+                _ => {}
+            }
+        }
+        for (_, one) in &halves {
+            for (_, other) in servers.iter().filter(|server| !halves.contains(server)) {
+                network.cut(*one, *other);
+                network.cut(*other, *one);
+            }
+        }
+        let what = match kind {
+            0 => format!("{name} alone"),
+            1 => format!("{name} not heard"),
+            2 => format!("{name} deaf"),
+            _ => format!("{:?} apart", halves.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        };
+        format!("{what} for {took} ms")
+    }
+
+    fn reset(&mut self, cluster: &mut Cluster) -> String {
+        let (one, other) = (self.any(cluster), self.any(cluster));
+        let (one, other) = (&cluster.machines[one], &cluster.machines[other]);
+        cluster.world.network().reset(one.at, other.at);
+        format!("connections between {} and {} broken", one.name, other.name)
+    }
+
+    fn weather(&mut self, cluster: &mut Cluster) -> String {
+        let took = self.random.random_range(500..4_000);
+        self.weather_until = cluster.now + took;
+        let weather = Weather {
+            min_ms: self.random.random_range(0..20),
+            max_ms: self.random.random_range(20..300),
+            loss: self.random.random_range(0.0..0.2),
+        };
+        cluster.world.network().set_weather(weather);
+        format!("{weather:?} for {took} ms")
+    }
+
+    fn stop(&mut self, cluster: &mut Cluster) -> String {
+        let machine = self.any(cluster);
+        let took = self.random.random_range(100..3_000);
+        let machine = &mut cluster.machines[machine];
+        machine.stopped_until = cluster.now + took;
+        format!("{} stands still for {took} ms", machine.name)
+    }
+
+    fn clock(&mut self, cluster: &mut Cluster) -> String {
+        let machine = self.any(cluster);
+        let wrong = self.random.random_range(-600_000..600_000);
+        let machine = &mut cluster.machines[machine];
+        machine.wrong_by_ms = wrong;
+        format!("the clock of {} is {wrong} ms ahead", machine.name)
+    }
+}
