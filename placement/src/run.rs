@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use holdfast_common::{blocking, clock};
 use holdfast_common::ids::{ClusterId, MemberId, ReplicaId};
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
 use holdfast_common::proto::permitted;
@@ -14,6 +13,7 @@ use holdfast_common::raft::log::{LogEngine, OpenError, Options};
 use holdfast_common::raft::network::{Inbound, Outbound, SnapshotLimits, Staging};
 use holdfast_common::raft::types::{Node, Raft};
 use holdfast_common::tls::{self, Tls};
+use holdfast_common::{blocking, clock};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 

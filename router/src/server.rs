@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{BoxStream, StreamExt};
+use holdfast_common::net::tcp::TcpListener;
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
 use holdfast_common::placement_client::PlacementClient;
 use holdfast_common::proto::access::Told;
 use holdfast_common::proto::placement::MapEvent;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{self, Tls};
-use holdfast_common::net::tcp::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Limits};

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_common::{blocking, clock};
 use holdfast_common::proto::placement::Capacity;
+use holdfast_common::{blocking, clock};
 use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 use tokio_util::sync::CancellationToken;

@@ -8,10 +8,10 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use holdfast_common::net::tcp::TcpListener;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{Kind, Remote, Tls};
 use serde_json::{Value, json};
-use holdfast_common::net::tcp::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use holdfast_common::{blocking, clock};
 use holdfast_common::ids::StoreId;
 use holdfast_common::net::{Client, ClusterIdCell, PeerInfo, Role, Server, ServerConfig};
 use holdfast_common::proto::permitted;
@@ -15,6 +14,7 @@ use holdfast_common::raft::journal;
 use holdfast_common::raft::log::{self, LogEngine};
 use holdfast_common::raft::network::{Inbound, Outbound, RaftTimings, SnapshotLimits, Staging};
 use holdfast_common::tls::Tls;
+use holdfast_common::{blocking, clock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -261,9 +261,7 @@ async fn open(dir: &Path, config: &Config) -> Result<(LogEngine, Engine, Arc<Dis
         let disk = DiskGuard::new(&dir, limits).map_err(io(|| display(&dir)))?;
         Ok((log, engine, Arc::new(disk)))
     };
-    blocking::run(open)
-        .await
-        .map_err(|_| Error::Interrupted)?
+    blocking::run(open).await.map_err(|_| Error::Interrupted)?
 }
 
 /// Hands over what leaderships can be, in bounded time.

@@ -36,7 +36,12 @@ impl Cluster {
         let mut machines = Vec::new();
         let mut add = |role, name: &str, count: u8, first: u8| {
             for number in 1..=count {
-                machines.push(Machine::new(&format!("{name}{number}"), role, first + number, below));
+                machines.push(Machine::new(
+                    &format!("{name}{number}"),
+                    role,
+                    first + number,
+                    below,
+                ));
             }
         };
         add(Role::Placement, "p", PLACEMENTS, 10);
@@ -64,7 +69,9 @@ impl Cluster {
 
     /// HTTP addresses of the routers.
     pub(crate) fn routers() -> Vec<String> {
-        (1..=ROUTERS).map(|number| format!("http://127.0.0.{}:{ROUTER_HTTP}", 30 + number)).collect()
+        (1..=ROUTERS)
+            .map(|number| format!("http://127.0.0.{}:{ROUTER_HTTP}", 30 + number))
+            .collect()
     }
 
     /// HTTP addresses of the placement members.
@@ -77,7 +84,9 @@ impl Cluster {
     /// The machines of a role, by their places.
     pub(crate) fn of(&self, role: Role) -> Vec<usize> {
         let all = self.machines.iter().enumerate();
-        all.filter(|(_, machine)| machine.role == role).map(|(at, _)| at).collect()
+        all.filter(|(_, machine)| machine.role == role)
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// A millisecond passes.
@@ -98,7 +107,8 @@ impl Cluster {
                 let name = machine.name.clone();
                 machine.crash(&self.world, now, Crash::Process);
                 if machine.role != Role::Clients || outcome.is_err() {
-                    self.ended.push(format!("{now} ms: {name} ended by itself: {outcome:?}"));
+                    self.ended
+                        .push(format!("{now} ms: {name} ended by itself: {outcome:?}"));
                 }
             }
         }

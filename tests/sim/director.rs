@@ -117,7 +117,8 @@ impl Scene {
         let ranges = admin.settled(3, Duration::from_secs(30)).await?;
         let stores = admin.get("/v1/stores").await?;
         let stores = stores["items"].as_array().into_iter().flatten();
-        let named = |store: &serde_json::Value| Some((store["id"].as_u64()?, store["name"].as_str()?.to_owned()));
+        let named =
+            |store: &serde_json::Value| Some((store["id"].as_u64()?, store["name"].as_str()?.to_owned()));
         {
             let mut told = self.told.lock();
             told.ranges = ranges;

@@ -165,6 +165,10 @@ impl Machine {
             });
         }
         self.stopped_until = 0;
+        if crash == Crash::Power {
+            // It is not synced, and so may be as old as it likes after a power cut: as old as can be.
+            let _ = std::fs::remove_file(self.dir.join("raft/acknowledged"));
+        }
         world.network().stop(self.at, crash == Crash::Power);
         let (mut volumes, mut random) = (world.volumes(), world.random());
         volumes.crash(&self.dir, crash, &mut *random);
@@ -172,9 +176,7 @@ impl Machine {
 }
 
 /// The life of a process that runs a role.
-pub(crate) fn life<E: std::fmt::Display>(
-    run: impl Future<Output = Result<(), E>> + 'static,
-) -> Life {
+pub(crate) fn life<E: std::fmt::Display>(run: impl Future<Output = Result<(), E>> + 'static) -> Life {
     Box::pin(async move { run.await.map_err(|error| error.to_string()) })
 }
 

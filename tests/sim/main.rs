@@ -91,7 +91,11 @@ fn perform(seed: u64, args: &Args) -> anyhow::Result<()> {
 /// The same directory for a seed each time: paths are part of what happens.
 fn scratch(seed: u64) -> anyhow::Result<PathBuf> {
     let memory = Path::new("/dev/shm");
-    let root = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let root = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
     let below = root.join(format!("holdfast-sim-{seed}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&below);
     std::fs::create_dir_all(&below)?;
@@ -122,9 +126,16 @@ fn season(args: &Args) -> anyhow::Result<()> {
         if !output.status.success() {
             print!("{}", String::from_utf8_lossy(&output.stderr));
             found.push(seed);
+            if args.planted.is_some() {
+                break;
+            }
         }
     }
-    println!("{} seeds in {:.0} s; findings in {found:?}", args.seeds, begun.elapsed().as_secs_f64());
+    println!(
+        "{} seeds in {:.0} s; findings in {found:?}",
+        args.seeds,
+        begun.elapsed().as_secs_f64()
+    );
     match &args.planted {
         Some(bug) => ensure!(!found.is_empty(), "{bug} was not found"),
         None => ensure!(found.is_empty(), "replay with: just sim --seed {}", found[0]),

@@ -34,7 +34,11 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
     let mut cluster = Cluster::start(seed, below, scene.clients(seed))?;
     let mut script = None;
     while scene.act() != Act::Over {
-        ensure!(cluster.now < LONGEST_MS, "the play does not come to its end: {:?}", scene.act());
+        ensure!(
+            cluster.now < LONGEST_MS,
+            "the play does not come to its end: {:?}",
+            scene.act()
+        );
         cluster.tick()?;
         if scene.act() == Act::Faults {
             let now = cluster.now;
@@ -50,7 +54,12 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
     findings.extend(tiling::violations(&told));
     findings.extend(contents::violations(&cluster, &told));
     findings.extend(cluster.ended.iter().cloned());
-    findings.extend(panics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).drain(..));
+    findings.extend(
+        panics
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .drain(..),
+    );
     let history = serde_json::to_vec(&told.recorded.history)?;
     let delivered = cluster.world.network().delivered();
     let faults = script.map(|script| script.done).unwrap_or_default();

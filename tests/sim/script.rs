@@ -89,7 +89,11 @@ impl Script {
             7..9 => Role::Placement,
             _ => Role::Router,
         };
-        cluster.of(role).choose(&mut self.random).copied().unwrap_or_default()
+        cluster
+            .of(role)
+            .choose(&mut self.random)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn kill(&mut self, cluster: &mut Cluster, crash: Crash) -> String {
@@ -146,7 +150,10 @@ impl Script {
             0 => format!("{name} alone"),
             1 => format!("{name} not heard"),
             2 => format!("{name} deaf"),
-            _ => format!("{:?} apart", halves.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+            _ => format!(
+                "{:?} apart",
+                halves.iter().map(|(name, _)| name).collect::<Vec<_>>()
+            ),
         };
         format!("{what} for {took} ms")
     }

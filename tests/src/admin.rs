@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -66,7 +67,11 @@ impl Admin {
             .build()
             .unwrap_or_default();
         let transport = Transport::default();
-        Self { base, http, transport }
+        Self {
+            base,
+            http,
+            transport,
+        }
     }
 
     /// `/v1/cluster`.
@@ -161,10 +166,19 @@ impl Admin {
     /// Changes live settings.
     pub async fn configure(&self, patch: Value) -> anyhow::Result<()> {
         let url = format!("{}/v1/config", self.base);
-        let answer = self.transport.send(self.http.patch(url).json(&patch)).await?;
-        let (status, text) = (answer.status, answer.text());
-        ensure!(status.is_success(), "{patch}: {status}: {text}");
-        Ok(())
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let request = self.http.patch(&url).json(&patch);
+            let answer = self.transport.send(request).await?;
+            let (status, text) = (answer.status, answer.text());
+            if status.is_success() {
+                return Ok(());
+            }
+            // While no member leads, nothing is taken, and nothing is lost by asking again.
+            let again = status == StatusCode::SERVICE_UNAVAILABLE && Instant::now() < deadline;
+            ensure!(again, "{patch}: {status}: {text}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// POSTs without a body; the status and what was answered.

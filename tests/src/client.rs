@@ -46,7 +46,11 @@ impl Client {
             .build()
             .unwrap_or_default();
         let transport = Transport::default();
-        Self { base, http, transport }
+        Self {
+            base,
+            http,
+            transport,
+        }
     }
 
     /// The router's address.

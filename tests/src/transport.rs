@@ -53,20 +53,31 @@ impl Transport {
         let patience = request.timeout().copied();
         let exchange = self.exchange(request);
         match patience {
-            Some(patience) => clock::timeout(patience, exchange).await.context("no answer in time")?,
+            Some(patience) => clock::timeout(patience, exchange)
+                .await
+                .context("no answer in time")?,
             None => exchange.await,
         }
     }
 
     async fn exchange(&self, request: reqwest::Request) -> anyhow::Result<Received> {
         let url = request.url().clone();
-        let address = format!("{}:{}", url.host_str().context("a host")?, url.port().context("a port")?);
-        let body = request.body().and_then(reqwest::Body::as_bytes).map(Bytes::copy_from_slice);
+        let address = format!(
+            "{}:{}",
+            url.host_str().context("a host")?,
+            url.port().context("a port")?
+        );
+        let body = request
+            .body()
+            .and_then(reqwest::Body::as_bytes)
+            .map(Bytes::copy_from_slice);
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        let mut wanted = http::Request::builder().method(request.method().clone()).uri(path);
+        let mut wanted = http::Request::builder()
+            .method(request.method().clone())
+            .uri(path);
         if let Some(headers) = wanted.headers_mut() {
             headers.clone_from(request.headers());
             headers.insert(HOST, HeaderValue::from_str(&address)?);
@@ -96,7 +107,9 @@ impl Transport {
             }
         }
         let unsent = |error: &dyn std::fmt::Display| Unsent(error.to_string());
-        let stream = TcpStream::connect(address).await.map_err(|error| unsent(&error))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| unsent(&error))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unsent(&error))?;

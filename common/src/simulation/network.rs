@@ -307,7 +307,11 @@ impl Network {
     }
 
     pub(crate) fn unlisten(&mut self, at: &SocketAddr, backlog: &Arc<Mutex<Backlog>>) {
-        if self.listeners.get(at).is_some_and(|now| Arc::ptr_eq(now, backlog)) {
+        if self
+            .listeners
+            .get(at)
+            .is_some_and(|now| Arc::ptr_eq(now, backlog))
+        {
             self.listeners.remove(at);
         }
     }
@@ -334,7 +338,9 @@ impl Network {
 
     /// A SYN and its answer, at once: what gets through one way is taken to come back, unless that way is cut.
     fn try_to_connect(&mut self, number: u64) {
-        let Some(mut dial) = self.dials.remove(&number) else { return };
+        let Some(mut dial) = self.dials.remove(&number) else {
+            return;
+        };
         if Arc::strong_count(&dial.outcome) == 1 {
             return; // Nobody waits any more.
         }

@@ -138,7 +138,9 @@ impl Drop for Listening {
 
 impl std::fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("TcpListener").field(&self.local_addr().ok()).finish()
+        f.debug_tuple("TcpListener")
+            .field(&self.local_addr().ok())
+            .finish()
     }
 }
 
@@ -206,7 +208,9 @@ impl TcpStream {
             Self::Real(stream) => stream.try_write(bytes),
             Self::Simulated(connection) => {
                 let Writing { world, pipe, .. } = &connection.writing;
-                world.network().send(&mut pipe.lock(), Some(Bytes::copy_from_slice(bytes)));
+                world
+                    .network()
+                    .send(&mut pipe.lock(), Some(Bytes::copy_from_slice(bytes)));
                 Ok(bytes.len())
             }
         }
@@ -304,11 +308,7 @@ impl AsyncRead for Reading {
 }
 
 impl AsyncWrite for Writing {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -364,11 +364,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().writing).poll_write(context, bytes)
     }
 
@@ -467,7 +463,10 @@ writes!(TcpStream);
 writes!(OwnedWriteHalf);
 
 fn parse(address: &str) -> io::Result<SocketAddr> {
-    address
-        .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is no address of a simulation")))
+    address.parse().map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{address:?} is no address of a simulation"),
+        )
+    })
 }

@@ -55,10 +55,17 @@ impl Volumes {
 
     /// Whoever used the disks below `dir` has crashed. The disks that the dead process held are not these any more.
     pub fn crash(&mut self, dir: &Path, crash: Crash, random: &mut impl Rng) {
-        let mut below: Vec<_> = self.0.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+        let mut below: Vec<_> = self
+            .0
+            .keys()
+            .filter(|path| path.starts_with(dir))
+            .cloned()
+            .collect();
         below.sort();
         for path in below {
-            let Some(volume) = self.0.get_mut(&path) else { continue };
+            let Some(volume) = self.0.get_mut(&path) else {
+                continue;
+            };
             let left = volume.lock().after(crash, random);
             *volume = Arc::new(Mutex::new(left));
         }
@@ -163,7 +170,9 @@ mod tests {
         let mut random = StdRng::seed_from_u64(1);
         let mut seen = BTreeMap::new();
         for _ in 0..100 {
-            *seen.entry(keys(&volume.after(Crash::Power, &mut random))).or_insert(0) += 1;
+            *seen
+                .entry(keys(&volume.after(Crash::Power, &mut random)))
+                .or_insert(0) += 1;
         }
         let all: Vec<_> = seen.into_keys().collect();
         assert_eq!(all, [vec!["a"], vec!["a", "b"], vec!["a", "b", "c"]]);

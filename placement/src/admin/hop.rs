@@ -7,11 +7,11 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_common::clock;
+use holdfast_common::net::tcp::TcpStream;
 use holdfast_common::tls::Tls;
 use holdfast_common::tls::socket::Socket;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use holdfast_common::net::tcp::TcpStream;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 

@@ -37,9 +37,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use holdfast_common::access::Denied;
 use holdfast_common::clock;
+use holdfast_common::net::tcp::TcpListener;
 use holdfast_common::tls::listener::Listener;
 use holdfast_common::tls::{Remote, Tls};
-use holdfast_common::net::tcp::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

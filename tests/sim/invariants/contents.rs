@@ -37,12 +37,22 @@ pub(crate) fn violations(cluster: &Cluster, told: &Told) -> Vec<String> {
 }
 
 fn rows(cluster: &Cluster, told: &Told, store: u64, interval: &Interval) -> Vec<(Bytes, Bytes)> {
-    let name = told.stores.iter().find(|(id, _)| *id == store).map(|(_, name)| name);
-    let machine = cluster.machines.iter().find(|machine| Some(&machine.name) == name);
+    let name = told
+        .stores
+        .iter()
+        .find(|(id, _)| *id == store)
+        .map(|(_, name)| name);
+    let machine = cluster
+        .machines
+        .iter()
+        .find(|machine| Some(&machine.name) == name);
     let Some(machine) = machine else { return Vec::new() };
     let volume = cluster.world.volumes().of(&machine.dir().join("data"));
     let rows = volume.lock().rows("data");
-    let bounds = (Bound::Included(&interval.start[..]), Bound::Excluded(&interval.end[..]));
+    let bounds = (
+        Bound::Included(&interval.start[..]),
+        Bound::Excluded(&interval.end[..]),
+    );
     rows.range::<[u8], _>(bounds)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()

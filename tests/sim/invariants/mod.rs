@@ -3,5 +3,5 @@
 
 pub(crate) mod contents;
 pub(crate) mod healed;
-pub(crate) mod told;
 pub(crate) mod tiling;
+pub(crate) mod told;

@@ -9,5 +9,7 @@ use crate::director::Told;
 pub(crate) fn violations(told: &Told) -> Vec<String> {
     let verdict = history::check(&told.recorded.history);
     let violations = verdict.violations.iter().map(ToString::to_string);
-    violations.chain(told.recorded.unexpected.iter().cloned()).collect()
+    violations
+        .chain(told.recorded.unexpected.iter().cloned())
+        .collect()
 }

@@ -4,9 +4,9 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::net::tcp::TcpStream;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use crate::net::tcp::TcpStream;
 
 use super::Shared;
 use crate::clock;

@@ -93,7 +93,9 @@ pub(super) fn open_with(dir: &Path, configure: impl FnOnce(Builder) -> Builder) 
     if let Some(here) = simulation::here() {
         return Ok(Database::Simulated(here.world.volumes().of(dir)));
     }
-    configure(fjall::Database::builder(dir)).open().map(Database::Real)
+    configure(fjall::Database::builder(dir))
+        .open()
+        .map(Database::Real)
 }
 
 impl Database {
@@ -281,9 +283,11 @@ impl Readable for Snapshot {
     fn get(&self, keyspace: &Keyspace, key: &[u8]) -> fjall::Result<Option<fjall::UserValue>> {
         match (self, keyspace) {
             (Self::Real(snapshot), Keyspace::Real(keyspace)) => snapshot.get(keyspace, key),
-            (Self::Simulated(all, _), Keyspace::Simulated(_, name)) => {
-                Ok(all.get(name).and_then(|rows| rows.get(key)).cloned().map(Into::into))
-            }
+            (Self::Simulated(all, _), Keyspace::Simulated(_, name)) => Ok(all
+                .get(name)
+                .and_then(|rows| rows.get(key))
+                .cloned()
+                .map(Into::into)),
             _ => Ok(None),
         }
     }
@@ -487,7 +491,8 @@ fn within<K: AsRef<[u8]>>(rows: &Rows, range: &impl RangeBounds<K>) -> Iter {
         range.start_bound().map(AsRef::as_ref),
         range.end_bound().map(AsRef::as_ref),
     );
-    let (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) = bounds
+    let (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) =
+        bounds
     else {
         return collected(rows.range::<[u8], _>(bounds));
     };

@@ -16,7 +16,6 @@ use openraft::error::StreamingError;
 
 use super::Shared;
 use super::failure::Failure;
-use crate::{blocking, clock};
 use crate::ids::StoreId;
 use crate::net::{Call, Lane, Peer};
 use crate::proto::raft::{Refusal, Route, SnapshotAnswer, SnapshotChunk, SnapshotHeader, SnapshotMessage};
@@ -25,6 +24,7 @@ use crate::raft::network::convert;
 use crate::raft::network::staging::{self, Staging, TempFile};
 use crate::raft::types::{Snapshot, SnapshotData, Spool, TypeConfig, Vote};
 use crate::telemetry::disk;
+use crate::{blocking, clock};
 
 /// Length of a chunk, bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
