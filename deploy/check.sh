@@ -25,7 +25,7 @@ fi
 export PATH=$tools/bin:$PATH
 
 tell "scripts"
-shellcheck bench/*.sh deploy/*.sh deploy/image/* deploy/kubernetes/holdfast deploy/kubernetes/make-secrets .ci/run
+shellcheck bench/*.sh deploy/*.sh fuzz/*.sh deploy/image/* deploy/kubernetes/holdfast deploy/kubernetes/make-secrets .ci/run
 
 tell "the image's recipe"
 hadolint --failure-threshold style deploy/Dockerfile

@@ -23,6 +23,9 @@ pub enum Error {
     /// The start of a span lies before its end.
     #[error("the start of the span is not before its end")]
     EmptySpan,
+    /// A bound of a span has at most [`MAX_BOUND_BYTES`].
+    #[error("a bound of {0} bytes; a bound has at most {MAX_BOUND_BYTES}")]
+    BoundTooLong(usize),
 }
 
 /// A user key: 1 to [`MAX_KEY_BYTES`] arbitrary bytes.
@@ -105,11 +108,34 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
+/// Longest bound of a span: the place right behind the longest key takes one byte more than that.
+pub const MAX_BOUND_BYTES: usize = MAX_KEY_BYTES + 1;
+
 /// A half-open span `[start, end)` of the key space. An empty `start` is its beginning, an empty `end` its end.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Bounds")]
 pub struct Span {
     start: Bytes,
     end: Bytes,
+}
+
+/// A span as it comes from outside: nothing of it is known to hold. What walks the keys between bounds that are the wrong way
+/// round panics.
+#[derive(Deserialize)]
+struct Bounds {
+    start: Bytes,
+    end: Bytes,
+}
+
+impl TryFrom<Bounds> for Span {
+    type Error = Error;
+
+    fn try_from(Bounds { start, end }: Bounds) -> Result<Self, Error> {
+        match start.len().max(end.len()) {
+            0..=MAX_BOUND_BYTES => Self::new(start, end),
+            longest => Err(Error::BoundTooLong(longest)),
+        }
+    }
 }
 
 impl Span {
@@ -259,6 +285,23 @@ mod tests {
         assert_eq!(span("b", "").intersection(&span("a", "c")), Some(span("b", "c")));
         assert_eq!(span("a", "b").intersection(&span("b", "c")), None);
         assert_eq!(Span::new("b", "b"), Err(Error::EmptySpan));
+    }
+
+    /// Bounds the wrong way round reached a tree's `range`, which panics on them.
+    #[test]
+    fn a_span_from_outside_is_one() {
+        let read = |start: &[u8], end: &[u8]| {
+            let sent = postcard::to_stdvec(&(Bytes::copy_from_slice(start), Bytes::copy_from_slice(end)));
+            postcard::from_bytes::<Span>(&sent.unwrap()).ok()
+        };
+        assert_eq!(read(b"a", b"b"), Some(span("a", "b")));
+        assert_eq!(read(b"b", b""), Some(span("b", "")));
+        assert_eq!(read(b"b", b"a"), None);
+        assert_eq!(read(b"b", b"b"), None);
+        let longest = [b'k'; MAX_BOUND_BYTES + 1];
+        assert!(read(&longest[1..], b"").is_some());
+        assert_eq!(read(&longest, b""), None);
+        assert_eq!(read(b"", &longest), None);
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Reports {
             .stores
             .get(&heartbeat.store)
             .filter(|known| known.incarnation == heartbeat.incarnation);
-        let expected = known.map(|known| known.sequence + 1);
+        let expected = known.and_then(|known| known.sequence.checked_add(1));
         let mut accepted = Accepted::default();
         if known.is_some_and(|known| heartbeat.sequence <= known.sequence) {
             // A copy, or one that was overtaken: nothing in it is news.

@@ -6,14 +6,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use holdfast_common::key::Span;
-use holdfast_common::limits::MAX_KEY_BYTES;
+use holdfast_common::key::{MAX_BOUND_BYTES, Span};
 
 /// The version that this build writes and reads.
 const VERSION: u8 = 1;
-
-/// Longest bound in a cursor: the place right behind the longest key takes one byte more than that.
-const MAX_BOUND_BYTES: usize = MAX_KEY_BYTES + 1;
 
 /// Longest text of a cursor.
 const MAX_TEXT_BYTES: usize = (2 * MAX_BOUND_BYTES + 16).div_ceil(3) * 4;

@@ -45,6 +45,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::config::{Config, Limits};
+pub use self::http::decoding;
 pub use self::server::{Error, Router};
 
 /// Renders every metric of the process in Prometheus' text format.

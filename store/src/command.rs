@@ -339,6 +339,9 @@ pub fn encode_writes<'a>(stamp: Revision, writes: impl Iterator<Item = &'a Write
 fn read_writes(reader: &mut Reader) -> Result<Command, Damage> {
     let stamp = Revision(reader.u64()?);
     let count = reader.u32()? as usize;
+    if count > MAX_ENTRY_WRITES {
+        return Err(reader.damage(format!("{count} writes in one entry")));
+    }
     let mut writes = Vec::with_capacity(reader.capacity(count, WRITE_OVERHEAD_BYTES));
     for _ in 0..count {
         writes.push(Write::read(reader)?);

@@ -204,6 +204,11 @@ fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
+/// Whether this is the text of an `IDENTITY`.
+pub fn is_identity(text: &[u8]) -> bool {
+    serde_json::from_slice::<Stored>(text).is_ok_and(|stored| stored.format == FORMAT)
+}
+
 /// Whether there is nothing that a store would have put there; a cut first write of the identity is nothing.
 fn is_empty(dir: &Path) -> Result<bool, Error> {
     for entry in fs::read_dir(dir).map_err(|source| io_error(dir, source))? {

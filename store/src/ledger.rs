@@ -284,7 +284,7 @@ fn read_id(reader: &mut Reader) -> Result<u64, Damage> {
     Ok(reader.u64()?.swap_bytes())
 }
 
-fn read_span(value: Bytes) -> Result<Option<Span>, Damage> {
+pub(crate) fn read_span(value: Bytes) -> Result<Option<Span>, Damage> {
     let mut reader = Reader::new(value, "intent to destroy");
     let (version, held) = (reader.u8()?, reader.u8()?);
     if version != VERSION || held > 1 {
@@ -300,7 +300,7 @@ fn read_span(value: Bytes) -> Result<Option<Span>, Damage> {
     Ok(Some(span))
 }
 
-fn read_succession(value: Bytes) -> Result<Succession, Damage> {
+pub(crate) fn read_succession(value: Bytes) -> Result<Succession, Damage> {
     let mut reader = Reader::new(value, "intent to recover");
     let version = reader.u8()?;
     if version != VERSION {

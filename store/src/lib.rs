@@ -22,6 +22,7 @@ mod codec;
 pub mod command;
 pub mod config;
 pub mod damage;
+pub mod decoding;
 pub mod destroy;
 mod disk;
 pub mod engine;

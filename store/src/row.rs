@@ -31,6 +31,11 @@ use crate::tokens::Tokens;
 const VERSION: u8 = 2;
 const WHAT: &str = "range row";
 
+/// Most configurations of a membership: the old and the new one.
+const MAX_CONFIGS: u8 = 2;
+/// No range is split or merged so often. So whoever raises the version need not look whether it can be raised.
+const MAX_BOUNDS: u64 = 1 << 62;
+
 /// A range row, decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeRow {
@@ -117,6 +122,9 @@ impl RangeRow {
         let (replica, applied) = (ReplicaId(reader.u64()?), read_log_id(&mut reader)?);
         let (last_revision, size_bytes, keys) = (Revision(reader.u64()?), reader.u64()?, reader.u64()?);
         let bounds = reader.u64()?;
+        if bounds > MAX_BOUNDS {
+            return Err(reader.damage(format!("version {bounds} of the bounds")));
+        }
         let (start, end) = (reader.short()?, reader.short()?);
         let span = Span::new(start, end).map_err(|error| reader.damage(error.to_string()))?;
         let membership = read_membership(&mut reader)?;
@@ -285,7 +293,11 @@ fn put_membership(row: &mut BytesMut, stored: &StoredMembership) {
 fn read_membership(reader: &mut Reader) -> Result<StoredMembership, Damage> {
     let log_id = read_log_id(reader)?;
     let mut configs = Vec::new();
-    for _ in 0..reader.u8()? {
+    let count = reader.u8()?;
+    if count > MAX_CONFIGS {
+        return Err(reader.damage(format!("a membership of {count} configurations")));
+    }
+    for _ in 0..count {
         let mut config = BTreeSet::new();
         for _ in 0..reader.u16()? {
             config.insert(ReplicaId(reader.u64()?));

@@ -115,3 +115,33 @@ fn replicas_make_their_membership() {
     let replicas = replicas(uniform.membership());
     assert_eq!(&membership_of(&replicas), uniform.membership());
 }
+
+#[test]
+fn what_no_range_comes_to_is_damage() {
+    let old = RangeRow {
+        bounds: MAX_BOUNDS + 1,
+        ..row()
+    };
+    assert!(RangeRow::decode(old.encode()).is_err());
+    let floor = row().floors[0];
+    let mut crowded = RangeRow {
+        floors: vec![floor; sessions::MAX_SESSIONS],
+        ..row()
+    }
+    .encode()
+    .to_vec();
+    assert!(RangeRow::decode(crowded.clone().into()).is_ok());
+    // One session more, behind a count that says so.
+    let count = (sessions::MAX_SESSIONS as u16).to_le_bytes();
+    let at = crowded.windows(2).rposition(|pair| pair == count).unwrap();
+    crowded[at..at + 2].copy_from_slice(&(sessions::MAX_SESSIONS as u16 + 1).to_le_bytes());
+    crowded.splice(at + 2..at + 2, [0; 32]);
+    assert!(RangeRow::decode(crowded.into()).is_err());
+    // A membership of three configurations: a third one, empty, behind the two.
+    let mut joint = row().encode().to_vec();
+    let two = [2, 2, 0, 11];
+    let at = joint.windows(4).position(|bytes| bytes == two).unwrap();
+    joint[at] = 3;
+    joint.splice(at + 1..at + 1, [1, 0, 11, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(RangeRow::decode(joint.into()).is_err());
+}

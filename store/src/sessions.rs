@@ -290,7 +290,14 @@ impl Sessions {
             if sequence < session.floor || index < session.since {
                 continue;
             }
-            session.outcomes.insert(sequence, Remembered { index, outcome });
+            if session
+                .outcomes
+                .insert(sequence, Remembered { index, outcome })
+                .is_some()
+            {
+                let why = format!("session {id} has two outcomes of its write {sequence}");
+                return Err(Damage::new("outcome row", why));
+            }
             let entry = self.entries.entry(index).or_default();
             entry.live += 1;
             entry.writes.push((id, sequence));
@@ -344,7 +351,7 @@ impl Sessions {
         let idle = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.used_ms + SESSION_IDLE_MS <= now_ms);
+            .filter(|(_, session)| session.used_ms.saturating_add(SESSION_IDLE_MS) <= now_ms);
         let leaving: Vec<SessionId> = idle.map(|(id, _)| *id).collect();
         if leaving.is_empty() {
             self.forget_idlest(forgotten);

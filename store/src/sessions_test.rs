@@ -305,3 +305,32 @@ fn two_full_tables_make_one_within_its_bounds() {
     let kept = both.sessions.sessions.values().map(|session| session.used_ms);
     assert!(kept.min() >= Some(MAX_SESSIONS as u64 / 2 - 1), "the idlest went");
 }
+
+/// Each was counted, and one of them never forgotten: a range with too many looked for outcomes to forget for ever.
+#[test]
+fn two_outcomes_of_one_write_are_damage() {
+    let mut table = Table::default();
+    table.entry(1, 0, &[name(7, 1, 0)]);
+    let floors: Vec<_> = table.sessions.floors().collect();
+    let row = table.rows[&1].clone();
+    let twice = [row.clone(), row.slice(1..)].concat().into();
+    assert!(Sessions::rebuild(floors.clone(), [(1, twice)]).is_err());
+    assert!(Sessions::rebuild(floors.clone(), [(1, row.clone()), (2, row.clone())]).is_err());
+    let mut unnumbered = row.to_vec();
+    unnumbered[9..17].fill(0xff);
+    assert!(Sessions::rebuild(floors, [(1, unnumbered.into())]).is_err());
+}
+
+#[test]
+fn a_session_of_the_far_future_is_not_idle() {
+    let floors = (1..=MAX_SESSIONS as u64).map(|session| Floor {
+        session: SessionId(session),
+        floor: 0,
+        since: 1,
+        used_ms: u64::MAX,
+    });
+    let mut sessions = Sessions::rebuild(floors, []).unwrap();
+    let admitted = sessions.admit(name(1_000, 1, 0), 2, 5, &mut Vec::new());
+    assert_eq!(admitted, Admission::New);
+    assert_eq!(sessions.floors().len(), MAX_SESSIONS);
+}

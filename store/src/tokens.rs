@@ -138,7 +138,7 @@ impl Tokens {
         while self.known.len() >= MAX_TOKENS || self.bytes + name.cost() > MAX_BYTES {
             let first = self.by_end.first().and_then(|(_, first)| self.known.get(first));
             match first {
-                Some(first) if now_ms >= first.until_ms.min(first.since_ms + LEAST_MS) => {
+                Some(first) if now_ms >= first.until_ms.min(first.since_ms.saturating_add(LEAST_MS)) => {
                     self.forget_first(rows);
                 }
                 _ => return Admission::Full,
@@ -334,6 +334,9 @@ fn decode(row: Bytes) -> Result<Remembered, Damage> {
     } else {
         0
     };
+    if version == NUMBERED_ROW_VERSION && done == 0 {
+        return Err(reader.damage("done with nothing, and says so"));
+    }
     reader.end()?;
     Ok(Remembered {
         done,

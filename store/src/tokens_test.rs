@@ -274,7 +274,10 @@ fn damage_is_told() {
     }
     assert!(Tokens::rebuild([(key.slice(1..), row.clone())]).is_err());
     let other_version = [&[3], &row[1..]].concat();
-    assert!(Tokens::rebuild([(key, other_version.into())]).is_err());
+    assert!(Tokens::rebuild([(key.clone(), other_version.into())]).is_err());
+    // It would be written back as another version.
+    let done_with_nothing = [&[NUMBERED_ROW_VERSION], &row[1..], &[0; 8]].concat();
+    assert!(Tokens::rebuild([(key, done_with_nothing.into())]).is_err());
 }
 
 proptest! {

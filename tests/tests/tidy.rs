@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "common",
     "placement",
     "store",
@@ -14,6 +14,7 @@ const CRATES: [&str; 8] = [
     "cli",
     "bench",
     "tests",
+    "fuzz",
 ];
 
 /// Lines after which a file has more than one job.

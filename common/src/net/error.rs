@@ -154,7 +154,7 @@ impl ErrorCode {
     }
 
     /// The body of an `Error` frame; a long message is cut.
-    pub(super) fn encode(self, message: &str) -> Bytes {
+    pub fn encode(self, message: &str) -> Bytes {
         let message = &message.as_bytes()[..message.len().min(MAX_MESSAGE_BYTES)];
         let mut body = BytesMut::with_capacity(2 + message.len());
         body.put_u16(self as u16);
@@ -163,7 +163,7 @@ impl ErrorCode {
     }
 
     /// Reads the body of an `Error` frame; what can't be read promises nothing.
-    pub(super) fn decode(mut body: &[u8]) -> (Self, Arc<str>) {
+    pub fn decode(mut body: &[u8]) -> (Self, Arc<str>) {
         let code = body.try_get_u16().map_or(Self::Internal, Self::from_wire);
         let message = &body[..body.len().min(MAX_MESSAGE_BYTES)];
         (code, String::from_utf8_lossy(message).into())

@@ -29,6 +29,9 @@ pub const MAX_FRAME_BYTES: usize = HEADER_LEN + MAX_BODY_BYTES;
 /// exceed it.
 pub const STREAM_WINDOW: usize = 1024 * 1024;
 
+/// Room that a header alone is given for its body, in bytes.
+const FIRST_BODY_BYTES: usize = 64 * 1024;
+
 /// What a frame is. The numbers are the wire's and are never given a second meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -180,8 +183,8 @@ impl Decoder {
         }
     }
 
-    /// Takes the first frame off `buffer` if it is there in full. When only its header is, room for the rest is
-    /// reserved, so that a large body is read into place.
+    /// Takes the first frame off `buffer` if it is there in full. When only a part is, room for more is reserved, so that a
+    /// large body is read into place: three times what has arrived, for its length is but a claim until then.
     ///
     /// # Errors
     /// As soon as the first bytes show that the stream is not made of acceptable frames.
@@ -197,7 +200,10 @@ impl Decoder {
         let (header, body_len) = self.header(&buffer[..HEADER_LEN])?;
         let total = HEADER_LEN + body_len;
         if buffer.len() < total {
-            buffer.reserve(total - buffer.len());
+            let (missing, room) = (total - buffer.len(), buffer.capacity() - buffer.len());
+            if room < missing.min(FIRST_BODY_BYTES) {
+                buffer.reserve(missing.min(FIRST_BODY_BYTES.max(3 * buffer.len())));
+            }
             return Ok(None);
         }
         buffer.advance(HEADER_LEN);

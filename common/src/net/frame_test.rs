@@ -134,3 +134,29 @@ fn bodies_are_slices_of_the_read_buffer() {
         .expect("complete");
     assert_eq!(frame.body.as_ptr(), body_at);
 }
+
+#[test]
+fn what_a_header_claims_is_not_reserved_before_some_of_it_has_come() {
+    let header = FrameHeader::new(FrameKind::Request, 7, ClusterId(9));
+    let mut buffer = BytesMut::new();
+    header.encode_into(MAX_BODY_BYTES, &mut buffer);
+    let decoder = Decoder::new(MAX_BODY_BYTES);
+    while buffer.len() < MAX_FRAME_BYTES {
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        let bound = 2 * (4 * buffer.len() + FIRST_BODY_BYTES);
+        assert!(
+            buffer.capacity() <= bound,
+            "{} of {}",
+            buffer.capacity(),
+            buffer.len()
+        );
+        let read = (buffer.capacity() - buffer.len()).min(MAX_FRAME_BYTES - buffer.len());
+        assert!(read > 0, "a read has room");
+        buffer.resize(buffer.len() + read, 1);
+    }
+    let frame = decoder
+        .decode(&mut buffer)
+        .expect("well formed")
+        .expect("complete");
+    assert_eq!(frame.body.len(), MAX_BODY_BYTES);
+}

@@ -82,7 +82,7 @@ impl PeerInfo {
     }
 
     /// The body of this process's `Hello` or `Welcome`.
-    pub(super) fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> Bytes {
         let mut name_len = self.name.len().min(MAX_NAME_BYTES);
         while !self.name.is_char_boundary(name_len) {
             name_len -= 1;
@@ -102,7 +102,7 @@ impl PeerInfo {
     ///
     /// # Errors
     /// The hello is malformed, or there is no protocol that both sides speak.
-    pub(super) fn decode(
+    pub fn decode(
         mut body: &[u8],
         cluster_id: ClusterId,
         addr: Option<SocketAddr>,
@@ -132,7 +132,7 @@ impl PeerInfo {
 
 /// Why a hello is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HelloError {
+pub enum HelloError {
     /// The two sides have no protocol in common.
     #[error("peer speaks protocols {oldest} to {newest}, this build {PROTOCOL_MIN} to {PROTOCOL_MAX}")]
     Protocol {

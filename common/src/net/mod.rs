@@ -32,5 +32,5 @@ pub use client::{Call, Client, ClientConfig, Lane, OpenStream, Peer, ResponseStr
 pub use conn::KeepAlive;
 pub use error::{CloseReason, Error, ErrorCode};
 pub use frame::{MAX_BODY_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW};
-pub use hello::{ClusterIdCell, MAX_NAME_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, PeerInfo, Role};
+pub use hello::{ClusterIdCell, HelloError, MAX_NAME_BYTES, PROTOCOL_MAX, PROTOCOL_MIN, PeerInfo, Role};
 pub use server::{Closed, ConnId, Reply, Request, Server, ServerConfig, Service, StreamReply, TrySendError};

@@ -200,8 +200,9 @@ fn journals(dir: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
 fn missing_journal(dir: &Path, journals: &[(u64, PathBuf)]) -> Option<Outcome> {
     let gap = journals
         .windows(2)
-        .find(|pair| pair[1].0 != pair[0].0 + 1)
-        .map(|pair| pair[0].0 + 1);
+        .map(|pair| (pair[0].0.saturating_add(1), pair[1].0))
+        .find(|(expected, found)| expected != found)
+        .map(|(expected, _)| expected);
     let why = match gap {
         Some(id) => format!("its journal {id}.jnl is missing"),
         None if journals.is_empty() => "its journal is missing".to_owned(),

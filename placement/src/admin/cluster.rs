@@ -108,7 +108,7 @@ pub(super) fn members(leading: &Leading) -> Vec<Value> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Transfer {
+pub(super) struct Transfer {
     to: String,
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn transfer_leader(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Remove {
+pub(super) struct Remove {
     name: String,
 }
 

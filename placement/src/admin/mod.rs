@@ -3,6 +3,7 @@
 mod cluster;
 mod console;
 mod decisions;
+pub mod decoding;
 mod forward;
 mod guard;
 mod health;

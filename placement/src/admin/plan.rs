@@ -25,7 +25,7 @@ static TURNS: Semaphore = Semaphore::const_new(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Question {
+pub(super) struct Question {
     #[serde(default)]
     add_stores: u64,
     #[serde(default)]
@@ -45,24 +45,14 @@ pub(super) async fn ask(
 ) -> Result<Response, Problem> {
     Query::parse(raw.as_deref(), &[])?;
     let question: Question = query::body(&bytes)?;
-    let scenario = Scenario {
-        add_stores: question.add_stores,
-        labels: question.labels,
-        remove_stores: question.remove_stores.into_iter().map(StoreId).collect(),
-        fail: question
-            .fail
-            .iter()
-            .map(|what| fail(what))
-            .collect::<Result<_, _>>()?,
-    };
+    let rate = question.bytes_per_second;
+    let scenario = scenario(question)?;
     let _turn = TURNS
         .acquire()
         .await
         .map_err(|error| Problem::unavailable(error.to_string()))?;
     let looked = leading.member.look(&leading.lead, |view| {
-        let rate = question
-            .bytes_per_second
-            .unwrap_or(view.state.settings.move_bytes_per_second);
+        let rate = rate.unwrap_or(view.state.settings.move_bytes_per_second);
         view.is_settled().then(|| (rate, Forecast::of(view, rate)))
     });
     let unsettled = || Problem::unavailable("the leading member has not heard of every store yet");
@@ -72,6 +62,17 @@ pub(super) async fn ask(
         .map_err(|error| Problem::unavailable(error.to_string()))?
         .map_err(|error| Problem::invalid(error.to_string()))?;
     Ok(Json(told(&outlook, rate)).into_response())
+}
+
+/// What a question supposes.
+pub(super) fn scenario(question: Question) -> Result<Scenario, Problem> {
+    let fails = question.fail.iter().map(|what| fail(what));
+    Ok(Scenario {
+        add_stores: question.add_stores,
+        labels: question.labels,
+        remove_stores: question.remove_stores.into_iter().map(StoreId).collect(),
+        fail: fails.collect::<Result<_, _>>()?,
+    })
 }
 
 /// `store=3`, or a label.

@@ -77,7 +77,7 @@ pub(super) async fn show(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Split {
+pub(super) struct Split {
     key: Option<String>,
     key_base64: Option<String>,
     range_id: Option<u64>,
@@ -97,6 +97,18 @@ impl Split {
         let keys: Vec<Option<Key>> = texts.chain(base64).collect::<Result<_, _>>()?;
         Ok(keys.into_iter().flatten().collect())
     }
+
+    /// The keys when there are many, which stand alone; or the one key, if there is one.
+    pub(super) fn read(&self) -> Result<(BTreeSet<Key>, Option<Key>), Problem> {
+        let many = self.many()?;
+        let at = query::key_of(self.key.as_deref(), self.key_base64.as_deref())?;
+        if (!many.is_empty() || self.scatter) && (at.is_some() || self.range_id.is_some()) {
+            return Err(Problem::invalid(
+                "keys stand alone: give no key and no range_id beside them",
+            ));
+        }
+        Ok((many, at))
+    }
 }
 
 /// `POST /v1/ranges/split`
@@ -107,16 +119,10 @@ pub(super) async fn split(
 ) -> Result<Response, Problem> {
     let query = Query::parse(raw.as_deref(), &["wait"])?;
     let body: Split = query::body(&bytes)?;
-    let many = body.many()?;
+    let (many, at) = body.read()?;
     if !many.is_empty() || body.scatter {
-        if body.key.is_some() || body.key_base64.is_some() || body.range_id.is_some() {
-            return Err(Problem::invalid(
-                "keys stand alone: give no key and no range_id beside them",
-            ));
-        }
         return presplit::split_many(&leading, many, body.scatter, query.flag("wait")?).await;
     }
-    let at = query::key_of(body.key.as_deref(), body.key_base64.as_deref())?;
     let range = match (&at, body.range_id) {
         (None, Some(range)) => RangeId(range),
         (Some(key), None) => {
@@ -143,7 +149,7 @@ pub(super) async fn split(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Move {
+pub(super) struct Move {
     from_store: u64,
     to_store: u64,
 }
@@ -197,7 +203,7 @@ pub(super) async fn merge(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TransferLeader {
+pub(super) struct TransferLeader {
     to_store: u64,
 }
 

@@ -42,7 +42,7 @@ const GONE: &str = "no replica with data is left; create_empty begins the range 
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Lost {
+pub(super) struct Lost {
     lost_stores: Vec<u64>,
     #[serde(default)]
     create_empty: bool,

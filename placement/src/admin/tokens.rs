@@ -24,7 +24,7 @@ const MAX_TTL_SECONDS: u64 = 100 * 365 * 24 * 60 * 60;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+pub(super) struct Wish {
     name: String,
     role: Right,
     #[serde(default)]
@@ -40,7 +40,7 @@ struct Wish {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Demand {
+pub(super) struct Demand {
     required: bool,
 }
 
@@ -126,7 +126,7 @@ async fn propose(leading: &Leading, command: Command) -> Result<u64, Problem> {
     }
 }
 
-fn credential(wish: Wish, token: Option<&str>, now_ms: u64) -> Result<Credential, Problem> {
+pub(super) fn credential(wish: Wish, token: Option<&str>, now_ms: u64) -> Result<Credential, Problem> {
     let mut prefixes: Vec<Vec<u8>> = wish.prefixes.into_iter().map(String::into_bytes).collect();
     for prefix in &wish.prefixes_base64 {
         let prefix = STANDARD.decode(prefix);

@@ -36,7 +36,20 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchRequest {
+    #[serde(deserialize_with = "operations::at_most::<MAX_BATCH_OPS, _, _>")]
     ops: Vec<Operation>,
+}
+
+impl BatchRequest {
+    /// # Errors
+    /// One of the operations is none.
+    pub(super) fn check(self) -> Result<Vec<Checked>, Problem> {
+        let checked = self.ops.into_iter().enumerate().map(|(index, op)| {
+            op.check()
+                .map_err(|problem| operations::at("ops", index, problem))
+        });
+        checked.collect()
+    }
 }
 
 /// What became of an operation.
@@ -53,17 +66,8 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     }
     let timeout = Query::parse(exchange.head.uri.query(), &["timeout_ms"])?.timeout()?;
     let once = exchange.once()?;
-    let (BatchRequest { ops }, _room) = operations::body(exchange, Op::Batch).await?;
-    if ops.len() > MAX_BATCH_OPS {
-        return Err(operations::invalid(format!(
-            "a batch has at most {MAX_BATCH_OPS} operations"
-        )));
-    }
-    let checked = ops.into_iter().enumerate().map(|(index, op)| {
-        op.check()
-            .map_err(|problem| operations::at("ops", index, problem))
-    });
-    let checked = checked.collect::<Result<Vec<_>, _>>()?;
+    let (request, _room): (BatchRequest, _) = operations::body(exchange, Op::Batch).await?;
+    let checked = request.check()?;
     let mut run = Run {
         sender: &exchange.front.sender,
         once,

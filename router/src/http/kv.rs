@@ -25,6 +25,9 @@ use crate::point::{Freshness, Get, Write};
 
 pub(super) const ALLOW: &str = "GET, HEAD, PUT, DELETE";
 
+/// What a `PUT` may say in its query.
+pub(super) const PUT_PARAMETERS: [&str; 3] = ["ttl", "timeout_ms", "explain"];
+
 /// How far a stale answer may lag behind, milliseconds; under its two names.
 const STALENESS: [HeaderName; 2] = [
     HeaderName::from_static("x-staleness-ms"),
@@ -88,7 +91,7 @@ async fn put(exchange: &mut Exchange<'_>, key_at: usize) -> Result<Response<Body
     let head = &exchange.head;
     let key = key_of(&head.uri.path()[key_at..])?;
     exchange.permit_key(Action::Write, key.as_bytes())?;
-    let query = Query::parse(head.uri.query(), &["ttl", "timeout_ms", "explain"])?;
+    let query = Query::parse(head.uri.query(), &PUT_PARAMETERS)?;
     let ttl_ms = query.number("ttl", 1..=MAX_TTL_SECONDS)?.unwrap_or(0) * 1_000;
     let timeout = query.timeout()?;
     let (once, is_explained) = (exchange.once()?, query.flag("explain")?);

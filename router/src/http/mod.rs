@@ -7,6 +7,7 @@
 mod batch;
 mod body;
 mod budget;
+pub mod decoding;
 mod etag;
 mod explain;
 mod guarded;

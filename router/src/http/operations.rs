@@ -2,14 +2,17 @@
 //! `{"delete": {"key": …}}`, and conditions on them. Text is text; what is not UTF-8 comes as standard base64 under the
 //! same name with `_base64` behind it.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use holdfast_common::key::Key;
 use holdfast_common::limits::MAX_VALUE_BYTES;
 use holdfast_common::proto::kv::{Condition, Record};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::budget::Reservation;
@@ -198,6 +201,37 @@ fn bytes_of(name: &str, text: Option<String>, base64: Option<String>) -> Result<
     }
 }
 
+/// Reads a list of at most `MOST` items. What is more is refused by the item that is too many: what a body of the largest size
+/// can list takes a hundred times the memory that the body does.
+pub(super) fn at_most<'de, const MOST: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Items<const MOST: usize, T>(PhantomData<T>);
+
+    impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for Items<MOST, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST} items")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    deserializer.deserialize_seq(Items::<MOST, T>(PhantomData))
+}
+
 /// A problem with the body.
 pub(super) fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(Code::InvalidBody, detail)
@@ -225,8 +259,12 @@ pub(super) async fn body<T: DeserializeOwned>(
         ..exchange.front.read_limits
     };
     let received = exchange.read_body_within(op, limits).await?;
-    let parsed = serde_json::from_slice(&received.bytes).map_err(|error| invalid(error.to_string()))?;
-    Ok((parsed, received.room))
+    Ok((parse(&received.bytes)?, received.room))
+}
+
+/// Reads such JSON.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
 }
 
 /// Appends the members of a record: its value and its revision.

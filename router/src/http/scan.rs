@@ -131,6 +131,14 @@ fn wants_lines(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The keys that a query asks for.
+pub(super) fn read(raw: &str) -> Result<Option<Span>, Problem> {
+    let query = Query::parse(Some(raw), &PARAMETERS)?;
+    query.flag("count")?;
+    query.timeout()?;
+    Ok(plan(&query, DEFAULT_SCAN_LIMIT)?.span)
+}
+
 /// What the query asks for.
 fn plan(query: &Query<'_>, default_limit: usize) -> Result<Plan, Problem> {
     let span = span(query)?;

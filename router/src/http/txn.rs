@@ -27,11 +27,19 @@ use crate::point;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TxnRequest {
-    #[serde(rename = "if", default)]
+    #[serde(
+        rename = "if",
+        default,
+        deserialize_with = "operations::at_most::<MAX_TXN_ITEMS, _, _>"
+    )]
     conditions: Vec<KeyDemand>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "operations::at_most::<MAX_TXN_ITEMS, _, _>")]
     then: Vec<Operation>,
-    #[serde(rename = "else", default)]
+    #[serde(
+        rename = "else",
+        default,
+        deserialize_with = "operations::at_most::<MAX_TXN_ITEMS, _, _>"
+    )]
     otherwise: Vec<Operation>,
 }
 
@@ -67,7 +75,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Response<Body>
     }
 }
 
-fn check(request: TxnRequest) -> Result<Txn, Problem> {
+pub(super) fn check(request: TxnRequest) -> Result<Txn, Problem> {
     let items = request.conditions.len() + request.then.len() + request.otherwise.len();
     if items > MAX_TXN_ITEMS {
         return Err(invalid(format!(

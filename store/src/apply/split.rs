@@ -142,6 +142,9 @@ fn child_replicas(parent: &Descriptor, split: &Split) -> Result<Vec<Replica>, Sp
         return Err(refused("the range has no voters"));
     }
     child.sort_unstable_by_key(|replica| replica.id);
+    if !child.is_sorted_by(|a, b| a.id < b.id) {
+        return Err(refused("two members are on one store, and would be one"));
+    }
     Ok(child)
 }
 

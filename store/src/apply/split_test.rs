@@ -115,6 +115,22 @@ fn a_split_that_does_not_fit_changes_nothing() {
     );
 }
 
+/// The child had the same replica twice.
+#[test]
+fn two_members_on_one_store_are_not_made_one() {
+    let mut range = Range::new(Span::new("b", "y").unwrap());
+    let mut crowded = Descriptor::clone(&range.state.descriptor);
+    crowded.replicas[2].store = crowded.replicas[0].store;
+    range.state.descriptor = Arc::new(crowded);
+    let before = range.state.clone();
+    let applied = range.apply(&Command::Split(split_at("m")));
+    assert!(matches!(
+        applied.answer,
+        Answer::Split(Err(SplitRefused::Members(_)))
+    ));
+    assert_eq!(range.state, before);
+}
+
 #[test]
 fn a_store_without_a_member_gets_no_child() {
     let mut range = Range::new(Span::everything());

@@ -283,8 +283,9 @@ impl<'a> Entry<'a> {
             self.now_ms.saturating_add(ttl_ms)
         };
         let length = self.rows.put(key, Header { revision, expires_ms }, value);
-        state.size_bytes += (key.as_bytes().len() + length) as u64;
-        state.keys += 1;
+        let bytes = (key.as_bytes().len() + length) as u64;
+        state.size_bytes = state.size_bytes.saturating_add(bytes);
+        state.keys = state.keys.saturating_add(1);
     }
 
     pub(super) fn remove(&mut self, state: &mut RangeState, key: &'a Key, met: &Met) {

@@ -73,11 +73,16 @@ pub(super) fn read(reader: &mut Reader) -> Result<Txn, Damage> {
         let (key, code) = (read_key(reader)?, reader.u8()?);
         conditions.push((key, read_condition(reader, code)?));
     }
-    Ok(Txn {
+    let txn = Txn {
         conditions,
         then: read_branch(reader)?,
         otherwise: read_branch(reader)?,
-    })
+    };
+    let items = txn.conditions.len() + txn.then.len() + txn.otherwise.len();
+    if items > MAX_TXN_ITEMS {
+        return Err(reader.damage(format!("a transaction of {items} conditions and actions")));
+    }
+    Ok(txn)
 }
 
 fn read_branch(reader: &mut Reader) -> Result<Vec<Action>, Damage> {

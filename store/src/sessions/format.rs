@@ -45,6 +45,10 @@ pub(super) fn decode_row(row: Bytes) -> Result<Vec<(SessionId, u64, WriteOutcome
             reader.u8()?,
             Revision(reader.u64()?),
         );
+        if sequence == u64::MAX {
+            // None was ever admitted, since no floor could pass it.
+            return Err(reader.damage("a write without a number"));
+        }
         let outcome = outcome_of(kind, revision).ok_or_else(|| reader.damage(format!("outcome {kind}")))?;
         outcomes.push((session, sequence, outcome));
     }
@@ -112,6 +116,9 @@ pub(crate) fn put_floors(buffer: &mut BytesMut, floors: impl ExactSizeIterator<I
 /// Reads the sessions of a range's row.
 pub(crate) fn read_floors(reader: &mut Reader) -> Result<Vec<Floor>, Damage> {
     let count = reader.u16()? as usize;
+    if count > MAX_SESSIONS {
+        return Err(reader.damage(format!("{count} sessions, at most {MAX_SESSIONS} are kept")));
+    }
     let mut floors = Vec::with_capacity(reader.capacity(count, FLOOR_BYTES));
     for _ in 0..count {
         let (session, floor, since, used_ms) = (

@@ -208,8 +208,12 @@ impl Reader {
         if length > MAX_BLOCK_BYTES {
             return Err(Damage::new(WHAT, format!("a block of {length} bytes")).into());
         }
-        let mut payload = vec![0; length];
-        read_exact(&mut self.file, &mut payload)?;
+        // The length is but a claim, and nothing is made ready for more than there is.
+        let mut payload = Vec::with_capacity(length.min(BLOCK_BYTES));
+        self.file.by_ref().take(length as u64).read_to_end(&mut payload)?;
+        if payload.len() < length {
+            return Err(Damage::truncated(WHAT).into());
+        }
         if checksum(self.blocks, kind, &payload) != sum {
             return Err(Damage::new(WHAT, format!("block {} fails its checksum", self.blocks)).into());
         }

@@ -38,7 +38,10 @@ impl Chain {
             if !seal.admits(batch.seqno) {
                 return Err("a sequence number does not match its seal");
             }
-            if self.commit.is_some_and(|last| seal.commit != last + 1) {
+            if self
+                .commit
+                .is_some_and(|last| last.checked_add(1) != Some(seal.commit))
+            {
                 return Err("the batch before this one is missing");
             }
             self.commit = Some(seal.commit);

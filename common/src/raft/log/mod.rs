@@ -29,7 +29,7 @@ mod metrics;
 mod news;
 mod queue;
 mod reader;
-mod records;
+pub mod records;
 mod state;
 mod sweep;
 mod worker;

@@ -23,6 +23,9 @@ const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
+/// Most configurations of a membership: the old and the new one.
+const MAX_CONFIGS: u32 = 2;
+
 /// Bytes of an entry before its payload.
 pub(super) const ENTRY_HEADER_BYTES: usize = 10;
 
@@ -32,9 +35,10 @@ pub(super) const DROPPING: [u8; 1] = [VERSION];
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(&'static str);
+pub struct Malformed(&'static str);
 
-pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
+/// Encodes a vote.
+pub fn encode_vote(vote: &Vote) -> Vec<u8> {
     let mut row = Vec::with_capacity(18);
     row.put_u8(VERSION);
     row.put_u64(vote.leader_id.term);
@@ -43,7 +47,8 @@ pub(super) fn encode_vote(vote: &Vote) -> Vec<u8> {
     row
 }
 
-pub(super) fn decode_vote(row: &[u8]) -> Result<Vote, Malformed> {
+/// Decodes a vote.
+pub fn decode_vote(row: &[u8]) -> Result<Vote, Malformed> {
     let mut fields = Fields::of(row)?;
     let (term, replica, committed) = (fields.u64()?, ReplicaId(fields.u64()?), fields.bool()?);
     fields.end()?;
@@ -54,7 +59,8 @@ pub(super) fn decode_vote(row: &[u8]) -> Result<Vote, Malformed> {
     })
 }
 
-pub(super) fn encode_purged(purged: Option<LogId>) -> Vec<u8> {
+/// Encodes what is purged.
+pub fn encode_purged(purged: Option<LogId>) -> Vec<u8> {
     let mut row = Vec::with_capacity(18);
     row.put_u8(VERSION);
     row.put_u8(u8::from(purged.is_some()));
@@ -65,7 +71,8 @@ pub(super) fn encode_purged(purged: Option<LogId>) -> Vec<u8> {
     row
 }
 
-pub(super) fn decode_purged(row: &[u8]) -> Result<Option<LogId>, Malformed> {
+/// Decodes what is purged.
+pub fn decode_purged(row: &[u8]) -> Result<Option<LogId>, Malformed> {
     let mut fields = Fields::of(row)?;
     let purged = if fields.bool()? {
         Some(log_id(fields.u64()?, fields.u64()?))
@@ -76,14 +83,16 @@ pub(super) fn decode_purged(row: &[u8]) -> Result<Option<LogId>, Malformed> {
     Ok(purged)
 }
 
-pub(super) fn encode_swept(index: u64) -> Vec<u8> {
+/// Encodes how far was swept.
+pub fn encode_swept(index: u64) -> Vec<u8> {
     let mut row = Vec::with_capacity(9);
     row.put_u8(VERSION);
     row.put_u64(index);
     row
 }
 
-pub(super) fn decode_swept(row: &[u8]) -> Result<u64, Malformed> {
+/// Decodes how far was swept.
+pub fn decode_swept(row: &[u8]) -> Result<u64, Malformed> {
     let mut fields = Fields::of(row)?;
     let index = fields.u64()?;
     fields.end()?;
@@ -100,7 +109,8 @@ pub(super) fn entry_bytes(entry: &Entry) -> usize {
         }
 }
 
-pub(super) fn encode_entry(entry: &Entry, row: &mut Vec<u8>) {
+/// Appends an entry, without its index.
+pub fn encode_entry(entry: &Entry, row: &mut Vec<u8>) {
     row.put_u8(VERSION);
     row.put_u8(match entry.payload {
         Payload::Blank => BLANK,
@@ -116,7 +126,7 @@ pub(super) fn encode_entry(entry: &Entry, row: &mut Vec<u8>) {
 }
 
 /// Decodes the entry at `index`; its command stays in `row`'s memory.
-pub(super) fn decode_entry(index: u64, row: &Bytes) -> Result<Entry, Malformed> {
+pub fn decode_entry(index: u64, row: &Bytes) -> Result<Entry, Malformed> {
     let mut fields = Fields::of(row)?;
     let (kind, term) = (fields.u8()?, fields.u64()?);
     let payload = match kind {
@@ -169,7 +179,11 @@ fn put_count(row: &mut Vec<u8>, count: usize) {
 
 fn decode_membership(mut fields: Fields<'_>) -> Result<Membership, Malformed> {
     let mut configs = Vec::new();
-    for _ in 0..fields.u32()? {
+    let count = fields.u32()?;
+    if count > MAX_CONFIGS {
+        return Err(Malformed("a membership of more than two configurations"));
+    }
+    for _ in 0..count {
         let mut voters = BTreeSet::new();
         for _ in 0..fields.u32()? {
             voters.insert(ReplicaId(fields.u64()?));

@@ -14,6 +14,9 @@ use crate::raft::types::{
     TypeConfig, Vote,
 };
 
+/// Most sets of voters: the old and the new one.
+const MAX_CONFIGS: usize = 2;
+
 /// openraft asked to send what the wire can't say: a bug, here or there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsendable {
@@ -26,7 +29,9 @@ pub(super) enum Unsendable {
 /// A peer sent what no replica sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Implausible {
-    #[error("a membership with an empty set of voters, or with voters that are no members")]
+    #[error(
+        "a membership with no or an empty set of voters, with more than two sets, or with voters that are no members"
+    )]
     Membership,
     #[error("an answer that contradicts the append it belongs to")]
     Answer,
@@ -282,6 +287,9 @@ pub(super) fn membership(membership: &Membership) -> wire::Membership {
 }
 
 pub(super) fn from_membership(membership: wire::Membership) -> Result<Membership, Implausible> {
+    if membership.configs.len() > MAX_CONFIGS {
+        return Err(Implausible::Membership);
+    }
     let configs = membership.configs.into_iter().map(BTreeSet::from_iter).collect();
     let members = membership
         .members
@@ -334,6 +342,10 @@ fn from_entry(entry: wire::Entry, index: u64) -> Result<Entry, Implausible> {
     let payload = match entry.payload {
         wire::Payload::Blank => Payload::Blank,
         wire::Payload::Command(bytes) => Payload::Normal(Command(bytes)),
+        // Without any set of voters whatever follows in the log would count as committed.
+        wire::Payload::Membership(members) if members.configs.is_empty() => {
+            return Err(Implausible::Membership);
+        }
         wire::Payload::Membership(members) => Payload::Membership(from_membership(members)?),
     };
     Ok(Entry {

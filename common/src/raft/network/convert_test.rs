@@ -84,6 +84,16 @@ fn a_membership_that_openraft_would_not_take_is_refused() {
         members: Vec::new(),
     };
     assert_eq!(from_membership(voters_only), Err(Implausible::Membership));
+    let three = wire::Membership {
+        configs: vec![vec![ReplicaId(2)]; 3],
+        ..membership(&joint())
+    };
+    assert_eq!(from_membership(three), Err(Implausible::Membership));
+    let nobody = wire::Entry {
+        term: 1,
+        payload: wire::Payload::Membership(wire::Membership::default()),
+    };
+    assert!(from_entry(nobody, 7).is_err());
     assert_eq!(from_membership(membership(&joint())), Ok(joint()));
 }
 

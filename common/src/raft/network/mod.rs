@@ -19,6 +19,7 @@
 //! way that openraft could take for a vote or an acknowledgement: its sender is told `Unreachable` and backs off.
 
 mod convert;
+pub mod decoding;
 mod inbound;
 mod metrics;
 mod outbound;

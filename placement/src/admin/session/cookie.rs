@@ -19,7 +19,7 @@ pub(in crate::admin) fn host(request: &Request) -> &str {
 }
 
 /// The cookie's name. Cookies don't tell ports apart, so the name does: members of one machine have sessions of their own.
-pub(super) fn name(host: &str, secure: bool) -> String {
+pub(in crate::admin) fn name(host: &str, secure: bool) -> String {
     let port = host.rsplit_once(':').map(|(_, port)| port);
     let port = port.filter(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
     format!(
@@ -30,7 +30,7 @@ pub(super) fn name(host: &str, secure: bool) -> String {
 }
 
 /// The value of the cookie of this name.
-pub(super) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(in crate::admin) fn read<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines
         .filter_map(|line| line.to_str().ok())

@@ -8,7 +8,7 @@
 //! cookie only with the header [`CONSOLE`], which no form can set and no script of another origin without this member's leave;
 //! and what a page of another origin asks for is asked without the cookie.
 
-mod cookie;
+pub(super) mod cookie;
 mod register;
 
 use std::time::Duration;
@@ -42,7 +42,7 @@ const HEARSAY: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Login {
+pub(in crate::admin) struct Login {
     token: String,
 }
 
