@@ -193,9 +193,15 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     ended.map_err(Error::Refused)
 }
 
-/// A start that met damage marks the directory, and the placement driver hears of it.
+/// A start that met damage marks the directory, and the placement driver hears of it. Where the cause is not known, the next start has
+/// to look at everything.
 async fn not_started(dir: &DataDir, placement: &PlacementClient, error: store::Error) -> Error {
     let Some(found) = error.damage() else {
+        if error.is_doubtful()
+            && let Err(error) = dir.doubt(&error.to_string())
+        {
+            tracing::error!(%error, "the directory could not be marked");
+        }
         return error.into();
     };
     let reason = found.reason.clone();

@@ -85,6 +85,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it came up after the databases were opened: what they hold may be why.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !matches!(
+            self,
+            Self::Io { .. } | Self::Timings(_) | Self::OpenLog(_) | Self::OpenData(_)
+        )
+    }
+
     /// The damage that it tells of, if it says that what is on disk is not what was written.
     pub(crate) fn damage(&self) -> Option<Found> {
         let is_damage = match self {

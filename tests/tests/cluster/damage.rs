@@ -173,19 +173,21 @@ async fn a_store_that_finds_damage_at_its_start_is_rebuilt_under_load() -> anyho
     read_each(&cluster, &history).await
 }
 
-/// Waits until the process has ended, and not by having been told to.
+/// Waits until the process has ended because of damage; the launcher says so a moment after it has noticed.
 fn ends_with_damage(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     let deadline = std::time::Instant::now() + MINUTE;
-    while cluster.member(name)?.pid.is_some() {
+    loop {
+        let said = fs::read_to_string(cluster.dir().join("launcher.log"))?;
+        let last = said.lines().rfind(|line| line.contains(name)).unwrap_or_default();
+        if cluster.member(name)?.pid.is_none() && last.contains("exit status: 7") {
+            break;
+        }
         ensure!(
             std::time::Instant::now() < deadline,
-            "{name} runs on damaged data"
+            "{name} does not end because of damage: {last}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let said = fs::read_to_string(cluster.dir().join("launcher.log"))?;
-    let last = said.lines().rfind(|line| line.contains(name)).unwrap_or_default();
-    ensure!(last.contains("exit status: 7"), "{last}");
     let dir = cluster.member(name)?.data_dir.context("a directory")?;
     ensure!(dir.join("QUARANTINE").exists(), "the directory is not marked");
     Ok(())
