@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unavailable = 5,
     /// It may or may not have been done.
     OutcomeUnknown = 6,
+    /// What a store has on disk is damaged: it is to be rebuilt, not started again as it is.
+    Damaged = 7,
 }
 
 /// Why a command failed.

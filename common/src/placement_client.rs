@@ -176,6 +176,7 @@ impl PlacementClient {
             | Refusal::NameTaken { .. }
             | Refusal::UnknownStore(_)
             | Refusal::MemberReplaced { .. }
+            | Refusal::StillNeeded { .. }
             | Refusal::Invalid(_) => Next::Fatal(Error::Refused(refusal)),
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::access;
 use crate::operator::plan::{self, Mint};
 use crate::operator::{Intent, Kind, Operator, Refusal, Status};
+pub use crate::seat::Seat;
 use crate::settings::Settings;
 use crate::state::{Counters, Member, State, Store, StoreIntent};
 
@@ -103,6 +104,13 @@ pub enum Command {
         /// Whether.
         required: bool,
     },
+    /// A store's data is damaged: it never comes back.
+    Lose {
+        /// The store.
+        store: StoreId,
+        /// As it registered with.
+        directory: u64,
+    },
 }
 
 /// The answer to a command.
@@ -120,7 +128,7 @@ pub enum Outcome {
     Started(Result<OperatorId, Refusal>),
     /// To `Configure`: whether the version was still the present one.
     Configured(bool),
-    /// To `End`, `RemoveMember` and `Retire`: whether there was such a thing.
+    /// To `End`, `RemoveMember`, `Retire` and `Lose`: whether there was such a thing.
     Found(bool),
     /// To `Grant`, `Revoke` and `Demand`: the credential's id, or 0.
     Access(Result<u64, access::Refusal>),
@@ -209,6 +217,7 @@ impl State {
                 changes.access = true;
                 Outcome::Access(self.access.demand(*required).map(|()| 0))
             }
+            Command::Lose { store, directory } => Outcome::Found(self.lose(*store, *directory, changes)),
         }
     }
 
@@ -336,8 +345,10 @@ impl State {
             return false;
         };
         let allowed = match (store.intent, intent) {
-            (StoreIntent::Decommissioning, StoreIntent::Removed) => is_empty,
-            (StoreIntent::Removed, _) | (_, StoreIntent::Removed) => false,
+            (StoreIntent::Decommissioning | StoreIntent::Lost, StoreIntent::Removed) => is_empty,
+            (StoreIntent::Removed | StoreIntent::Lost, _) | (_, StoreIntent::Removed | StoreIntent::Lost) => {
+                false
+            }
             _ => true,
         };
         if allowed && store.intent != intent {
@@ -348,10 +359,7 @@ impl State {
     }
 
     fn known_store(&self, id: StoreId, store: &Register) -> Result<StoreId, Error> {
-        let known = self
-            .stores
-            .get(&id)
-            .filter(|known| known.intent != StoreIntent::Removed);
+        let known = self.stores.get(&id).filter(|known| known.is_alive());
         let known = known
             .filter(|known| known.directory == store.directory)
             .ok_or(Error::UnknownStore(id))?;
@@ -361,7 +369,7 @@ impl State {
 
     fn new_store(&mut self, store: &Register) -> Result<StoreId, Error> {
         if let Some(retry) = self
-            .present_stores()
+            .living_stores()
             .find(|known| known.directory == store.directory)
         {
             self.check_name(&store.name, retry.id)?;
@@ -375,7 +383,7 @@ impl State {
 
     fn check_name(&self, name: &str, owner: StoreId) -> Result<(), Error> {
         match self
-            .present_stores()
+            .living_stores()
             .find(|known| known.name == name && known.id != owner)
         {
             Some(taken) => Err(Error::NameTaken {
@@ -462,32 +470,6 @@ impl State {
         self.settings = settings.clone();
         self.settings_version += 1;
         true
-    }
-}
-
-/// The place of a member in `--members`, from one. The numbers that members at this place are given carry it, so that
-/// every member finds the address of another in its own configuration before it has learned anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat(pub u64);
-
-/// Most places; numbers count on in steps of this.
-const SEATS: u64 = 100;
-
-impl Seat {
-    /// The place of a member with this number.
-    pub fn of(number: MemberId) -> Self {
-        Self(number.0 % SEATS)
-    }
-
-    /// The numbers of this place, in the order in which they are given.
-    fn numbers(self) -> impl Iterator<Item = MemberId> {
-        let generations = if (1..SEATS).contains(&self.0) { 10_000 } else { 0 };
-        (0..generations).map(move |generation| MemberId(self.0 + SEATS * generation))
-    }
-
-    /// Its position in the list of members, from zero.
-    pub fn position(self) -> Option<usize> {
-        usize::try_from(self.0).ok()?.checked_sub(1)
     }
 }
 

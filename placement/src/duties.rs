@@ -324,11 +324,7 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
 
 /// The stores that were to be emptied and are: the map knows no replica on them, and neither do they, unless they are down.
 fn emptied(view: &View<'_>) -> Vec<StoreId> {
-    let leaving = view
-        .state
-        .stores
-        .values()
-        .filter(|store| store.intent == StoreIntent::Decommissioning);
+    let leaving = view.state.stores.values().filter(|store| store.is_leaving());
     let is_empty = |store: &StoreId| {
         !view.state.map.is_on(*store)
             && (view.health(*store) == Health::Down

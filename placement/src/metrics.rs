@@ -37,7 +37,15 @@ const DIRECTIONS: [&str; 2] = ["read", "write"];
 const SCORES: [&str; 3] = ["replicas", "leaders", "load"];
 
 /// Every state that a store can be in.
-const STORE_STATES: [&str; 6] = ["up", "suspect", "down", "draining", "decommissioning", "removed"];
+const STORE_STATES: [&str; 7] = [
+    "up",
+    "suspect",
+    "down",
+    "draining",
+    "decommissioning",
+    "lost",
+    "removed",
+];
 
 /// Describes every metric, and makes each series exist.
 pub fn describe() {
@@ -121,7 +129,7 @@ static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 fn stores(view: &View<'_>) {
     let (leaders, loads) = (view.reports.leaders_by_store(), store_loads(view));
     let mut present = BTreeSet::new();
-    for store in view.state.present_stores() {
+    for store in view.state.living_stores() {
         let id = store.id.to_string();
         let silence = Duration::from_millis(view.silence(store.id));
         let load = loads.get(&store.id).copied().unwrap_or(0.0);
@@ -174,6 +182,7 @@ fn hot_ranges(view: &View<'_>) {
 pub fn store_state(intent: StoreIntent, health: Health) -> &'static str {
     match (intent, health) {
         (StoreIntent::Removed, _) => "removed",
+        (StoreIntent::Lost, _) => "lost",
         (_, Health::Down) => "down",
         (StoreIntent::Draining, _) => "draining",
         (StoreIntent::Decommissioning, _) => "decommissioning",

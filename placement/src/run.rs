@@ -364,6 +364,7 @@ async fn open_log(dir: PathBuf) -> Result<LogEngine, Error> {
         block_cache_bytes: 4 << 20,
         group_cache_bytes: 8 << 20,
         total_cache_bytes: 16 << 20,
+        ..Options::default()
     };
     let runtime = tokio::runtime::Handle::current();
     let opened = blocking::run(move || {

@@ -9,8 +9,8 @@ use holdfast_common::clock;
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service, StreamReply};
 use holdfast_common::proto::access::{Told, WatchAccess};
 use holdfast_common::proto::placement::{
-    AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, MapEvent, MapVersion, Register,
-    Registered, WatchMap,
+    AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, Lose, MapEvent, MapVersion,
+    Register, Registered, WatchMap,
 };
 use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
@@ -22,6 +22,7 @@ use crate::access_watch;
 use crate::admission::Status;
 use crate::command::{Command, Outcome};
 use crate::lead::Lead;
+use crate::losing;
 use crate::machine::Machine;
 use crate::member::Member;
 use crate::view::Health;
@@ -75,7 +76,7 @@ impl Rpc {
             .group
             .shared()
             .state()
-            .present_stores()
+            .living_stores()
             .any(|store| store.id == heartbeat.store)
         {
             return respond(reply, &Ok(lead.heartbeat(&member, &heartbeat)));
@@ -158,6 +159,14 @@ impl Rpc {
                     respond(reply, &allocated(&member, allocate).await)
                 });
             }
+            method::PLACEMENT_LOSE => {
+                let Some((lose, reply)) = read::<Lose>(request, reply) else {
+                    return;
+                };
+                self.task(reply, |reply| async move {
+                    respond(reply, &losing::lost(&member, &lose).await)
+                });
+            }
             method::PLACEMENT_JOIN => {
                 let Some((join, reply)) = read::<Join>(request, reply) else {
                     return;
@@ -219,7 +228,7 @@ async fn unknown(member: &Member, heartbeat: &Heartbeat) -> Error {
         .group
         .shared()
         .state()
-        .present_stores()
+        .living_stores()
         .any(|store| store.id == heartbeat.store)
     {
         return Error::Unavailable("the store has only just registered".to_owned());
@@ -313,7 +322,7 @@ async fn joined(member: &Member, join: Join) -> Result<Joined, Error> {
     }
 }
 
-fn unexpected(outcome: &Outcome) -> Error {
+pub(crate) fn unexpected(outcome: &Outcome) -> Error {
     Error::Unavailable(format!("an unexpected answer: {outcome:?}"))
 }
 

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 
 /// Everything that the members agree on.
 ///
-/// Invariants, checked by [`State::validate`]: no id at or above its counter is in use; no two present stores and no two
+/// Invariants, checked by [`State::validate`]: no id at or above its counter is in use; no two living stores and no two
 /// members share a name or a directory; at most one operator is under way for a range; the map's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -99,6 +99,20 @@ pub enum StoreIntent {
     Decommissioning,
     /// It has left, and its name is free.
     Removed,
+    /// Its data is damaged: it never comes back, and others get its replicas. Its name is free.
+    Lost,
+}
+
+impl Store {
+    /// Whether it goes as soon as it holds nothing.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.intent, StoreIntent::Decommissioning | StoreIntent::Lost)
+    }
+
+    /// Whether it may still be heard of.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.intent, StoreIntent::Removed | StoreIntent::Lost)
+    }
 }
 
 impl Default for State {
@@ -144,9 +158,16 @@ impl State {
             .filter(|store| store.intent != StoreIntent::Removed)
     }
 
+    /// Those of them that may still be heard of.
+    pub fn living_stores(&self) -> impl Iterator<Item = &Store> {
+        self.stores.values().filter(|store| store.is_alive())
+    }
+
     /// Voters that a range should have: the replication factor, or as many as there are stores for them.
     pub fn wanted_voters(&self) -> usize {
-        let staying = |store: &&Store| matches!(store.intent, StoreIntent::Active | StoreIntent::Draining);
+        // One that was lost counts until its replicas have gone to another: that there are too few stores is not to be hidden.
+        let staying =
+            |store: &&Store| !matches!(store.intent, StoreIntent::Decommissioning | StoreIntent::Removed);
         usize::from(self.settings.replication_factor).min(self.stores.values().filter(staying).count())
     }
 
@@ -172,7 +193,7 @@ impl State {
                 Err(Inconsistency::Twice(what))
             }
         };
-        for store in self.present_stores() {
+        for store in self.living_stores() {
             check(format!("store name {}", store.name))?;
             check(format!("store directory {}", store.directory))?;
         }

@@ -105,7 +105,7 @@ impl<'a> View<'a> {
     pub fn health(&self, store: StoreId) -> Health {
         let (settings, silence) = (&self.state.settings, self.silence(store));
         match silence {
-            _ if !self.state.stores.contains_key(&store) => Health::Down,
+            _ if !self.state.stores.get(&store).is_some_and(Store::is_alive) => Health::Down,
             _ if silence >= settings.store_down_after_ms => Health::Down,
             _ if silence >= settings.store_suspect_after_ms => Health::Suspect,
             // A store that this member has not heard of yet may be there.

@@ -46,6 +46,9 @@ pub struct Config {
     /// How long a range must have been idle before its replicas stop their timers, milliseconds, until somebody asks for
     /// something; 0 for never.
     pub hibernate_after_ms: u64,
+    /// When what the store has on disk is damaged, set it aside in the data directory (`quarantine-<time>`) and join as a new store,
+    /// provided that the placement driver finds that every range can do without it.
+    pub rebuild_damaged: bool,
     /// Free space of the file system, bytes, below which puts are refused.
     pub disk_reserve_bytes: u64,
     /// Most bytes that the store's directory may take before puts are refused; 0 for all that the file system has.
@@ -80,6 +83,7 @@ impl Default for Config {
             raft_election_min_ms: 450,
             raft_election_max_ms: 750,
             hibernate_after_ms: 5_000,
+            rebuild_damaged: false,
             disk_reserve_bytes: 256 << 20,
             disk_soft_limit_bytes: 0,
             split_alone_after_ms: 60_000,

@@ -38,6 +38,18 @@ pub enum Error {
     Damaged(#[from] Damage),
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_damage(),
+            Self::Log(error) => error.is_damage(),
+            Self::Ledger(error) => error.is_damage(),
+            Self::Damaged(_) => true,
+        }
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::other(error)

@@ -4,7 +4,8 @@
 //! number is written before the first registration, so that a registration whose answer was lost can be told from a
 //! second directory under the same name. A directory is refused when it holds data without an identity, when it was made
 //! under another name, when another process uses it, and when it is a copy: `IDENTITY` names its own inode, which a copy
-//! does not have. Two processes with one identity would vote twice.
+//! does not have. Two processes with one identity would vote twice. `IDENTITY` carries a checksum, without which a flipped bit could
+//! make it another's; a directory whose content was found damaged bears a [mark](crate::quarantine), and is refused, too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,6 +16,9 @@ use holdfast_common::clock;
 use holdfast_common::ids::{ClusterId, StoreId};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::quarantine::{self, Found, Mark};
 
 /// The layout of `IDENTITY` that this build writes and reads.
 const FORMAT: u32 = 1;
@@ -50,6 +54,32 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// `IDENTITY` is not what was written.
+    #[error(
+        "{path} is damaged ({reason}): restore the file, or give the store up: decommission it, and start with an empty directory to join as \
+         a new store",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the directory holds was found damaged.
+    #[error(
+        "{} is quarantined: {}{}. What this store acknowledged may be lost, so it must not take part again with this data: start it with \
+         --rebuild-damaged, which sets the content aside and joins as a new store, to which the others bring what it had",
+        path.display(),
+        mark.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default(),
+        mark.reason
+    )]
+    Quarantined {
+        /// The directory.
+        path: PathBuf,
+        /// What it says.
+        mark: Box<Mark>,
+    },
     /// The directory was made under another name.
     #[error("{path} belongs to the store named {theirs:?}, not {ours:?}: point it at its own directory", path = path.display())]
     OtherName {
@@ -77,6 +107,21 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The mark of a directory whose content must not be used.
+    pub fn mark(&self) -> Option<&Mark> {
+        match self {
+            Self::Quarantined { mark, .. } => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// Whether what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Quarantined { .. } | Self::Damaged { .. })
+    }
+}
+
 /// The content of `IDENTITY`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +137,25 @@ struct Stored {
     /// The inode of the file itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     inode: Option<u64>,
+    /// Of all but the inode, which a person may remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<u64>,
+}
+
+impl Stored {
+    fn sum(&self) -> u64 {
+        let Self {
+            format,
+            name,
+            directory,
+            cluster,
+            store,
+            inode: _,
+            checksum: _,
+        } = self;
+        let (cluster, store) = (cluster.map(|id| id.0), store.map(|id| id.0));
+        xxh3_64(format!("{format} {name:?} {directory} {cluster:?} {store:?}").as_bytes())
+    }
 }
 
 /// A directory that this process, and no other, uses; the lock goes with the value.
@@ -111,6 +175,16 @@ impl DataDir {
     pub fn claim(path: &Path, name: &str) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|source| io_error(path, source))?;
         let lock = lock(path)?;
+        if let Some(mut mark) = quarantine::read_mark(path) {
+            if let (None, Ok(Some((stored, _)))) = (mark.store, read(path)) {
+                mark.store = stored.cluster.zip(stored.store);
+                mark.directory = stored.directory;
+            }
+            return Err(Error::Quarantined {
+                path: path.to_owned(),
+                mark: Box::new(mark),
+            });
+        }
         let stored = match read(path)? {
             Some(stored) => check(path, name, stored)?,
             None if is_empty(path)? => {
@@ -121,6 +195,7 @@ impl DataDir {
                     cluster: None,
                     store: None,
                     inode: None,
+                    checksum: None,
                 };
                 write(path, stored)?
             }
@@ -163,6 +238,35 @@ impl DataDir {
     /// The cluster and the store id, once registered.
     pub fn known(&self) -> Option<(ClusterId, StoreId)> {
         self.stored.cluster.zip(self.stored.store)
+    }
+
+    /// Marks the directory: what is in it is never used again.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn quarantine(&self, found: Found) -> Result<Mark, Error> {
+        let mark = Mark::new(found, self.known(), self.nonce());
+        quarantine::set_mark(&self.path, &mark).map_err(|source| io_error(&self.path, source))?;
+        Ok(mark)
+    }
+
+    /// Has the next start read everything before it uses any of it.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn doubt(&self, reason: &str) -> Result<(), Error> {
+        quarantine::set_doubt(&self.path, reason).map_err(|source| io_error(&self.path, source))
+    }
+
+    /// Moves everything in a directory whose content must not be used out of the way; returns where to.
+    ///
+    /// # Errors
+    /// A process uses it, or the disk fails.
+    pub fn set_aside(path: &Path, mark: &Mark) -> Result<PathBuf, Error> {
+        let _lock = lock(path)?;
+        let failed = |source| io_error(path, source);
+        quarantine::set_mark(path, mark).map_err(failed)?;
+        quarantine::set_aside(path, mark, &[LOCK_FILE, "lost+found"]).map_err(failed)
     }
 
     /// Records what the placement driver answered to a registration. Durable when it returns.
@@ -213,7 +317,8 @@ pub fn is_identity(text: &[u8]) -> bool {
 fn is_empty(dir: &Path) -> Result<bool, Error> {
     for entry in fs::read_dir(dir).map_err(|source| io_error(dir, source))? {
         let name = entry.map_err(|source| io_error(dir, source))?.file_name();
-        if name != LOCK_FILE && name != temporary_name().as_str() && name != "lost+found" {
+        let is_aside = name.to_string_lossy().starts_with(quarantine::ASIDE_PREFIX);
+        if name != LOCK_FILE && name != temporary_name().as_str() && name != "lost+found" && !is_aside {
             return Ok(false);
         }
     }
@@ -231,12 +336,18 @@ fn read(dir: &Path) -> Result<Option<(Stored, u64)>, Error> {
         .map_err(|source| io_error(&path, source))?
         .ino();
     match serde_json::from_slice::<Stored>(&text) {
+        Ok(stored) if stored.checksum.is_some_and(|checksum| checksum != stored.sum()) => {
+            Err(Error::Damaged {
+                path,
+                reason: "its checksum does not match".to_owned(),
+            })
+        }
         Ok(stored) if stored.format == FORMAT => Ok(Some((stored, inode))),
         Ok(stored) => {
             let reason = format!("format {}, this build reads {FORMAT}", stored.format);
             Err(Error::Unreadable { path, reason })
         }
-        Err(error) => Err(Error::Unreadable {
+        Err(error) => Err(Error::Damaged {
             path,
             reason: error.to_string(),
         }),
@@ -265,6 +376,7 @@ fn write(dir: &Path, mut stored: Stored) -> Result<Stored, Error> {
     let replace = || -> io::Result<Stored> {
         let mut file = File::create(&temporary)?;
         stored.inode = Some(file.metadata()?.ino());
+        stored.checksum = Some(stored.sum());
         let mut text = serde_json::to_vec_pretty(&stored)?;
         text.push(b'\n');
         file.write_all(&text)?;
@@ -288,106 +400,5 @@ fn io_error(path: &Path, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLUSTER: ClusterId = ClusterId(7);
-    const STORE: StoreId = StoreId(3);
-
-    #[test]
-    fn an_empty_directory_becomes_the_stores_own_and_stays_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut first = DataDir::claim(dir.path(), "store-1").unwrap();
-        assert_eq!(first.known(), None);
-        let nonce = first.nonce();
-        first.registered(CLUSTER, STORE).unwrap();
-        drop(first);
-
-        let mut again = DataDir::claim(dir.path(), "store-1").unwrap();
-        assert_eq!((again.nonce(), again.known()), (nonce, Some((CLUSTER, STORE))));
-        again.registered(CLUSTER, STORE).unwrap();
-        assert!(matches!(
-            again.registered(CLUSTER, StoreId(4)),
-            Err(Error::Contradiction { .. })
-        ));
-    }
-
-    #[test]
-    fn the_nonce_outlives_a_crash_before_the_registration() {
-        let dir = tempfile::tempdir().unwrap();
-        let nonce = DataDir::claim(dir.path(), "store-1").unwrap().nonce();
-        assert_eq!(DataDir::claim(dir.path(), "store-1").unwrap().nonce(), nonce);
-    }
-
-    #[test]
-    fn two_processes_never_share_a_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let _first = DataDir::claim(dir.path(), "store-1").unwrap();
-        assert!(matches!(
-            DataDir::claim(dir.path(), "store-1"),
-            Err(Error::InUse(_))
-        ));
-    }
-
-    #[test]
-    fn data_without_an_identity_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("data")).unwrap();
-        assert!(matches!(
-            DataDir::claim(dir.path(), "store-1"),
-            Err(Error::NoIdentity(_))
-        ));
-    }
-
-    #[test]
-    fn a_directory_made_under_another_name_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(DataDir::claim(dir.path(), "store-1").unwrap());
-        assert!(matches!(
-            DataDir::claim(dir.path(), "store-2"),
-            Err(Error::OtherName { .. })
-        ));
-    }
-
-    #[test]
-    fn a_damaged_identity_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(DataDir::claim(dir.path(), "store-1").unwrap());
-        fs::write(dir.path().join(IDENTITY_FILE), "{\"format\": 1").unwrap();
-        assert!(matches!(
-            DataDir::claim(dir.path(), "store-1"),
-            Err(Error::Unreadable { .. })
-        ));
-        fs::write(
-            dir.path().join(IDENTITY_FILE),
-            r#"{"format": 2, "name": "store-1", "directory": 1}"#,
-        )
-        .unwrap();
-        assert!(matches!(
-            DataDir::claim(dir.path(), "store-1"),
-            Err(Error::Unreadable { .. })
-        ));
-    }
-
-    #[test]
-    fn a_copy_is_refused_until_the_operator_vouches_for_it() {
-        let (original, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        drop(DataDir::claim(original.path(), "store-1").unwrap());
-        fs::copy(
-            original.path().join(IDENTITY_FILE),
-            copy.path().join(IDENTITY_FILE),
-        )
-        .unwrap();
-        assert!(matches!(
-            DataDir::claim(copy.path(), "store-1"),
-            Err(Error::Copied(_))
-        ));
-
-        let text = fs::read_to_string(copy.path().join(IDENTITY_FILE)).unwrap();
-        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        value.as_object_mut().unwrap().remove("inode");
-        fs::write(copy.path().join(IDENTITY_FILE), value.to_string()).unwrap();
-        drop(DataDir::claim(copy.path(), "store-1").unwrap());
-        assert!(DataDir::claim(copy.path(), "store-1").is_ok());
-    }
-}
+#[path = "identity_test.rs"]
+mod tests;

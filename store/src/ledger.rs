@@ -39,6 +39,16 @@ pub enum Error {
     Damaged(#[from] Damage),
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_damage(),
+            Self::Damaged(_) => true,
+        }
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {

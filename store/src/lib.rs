@@ -39,8 +39,12 @@ mod load;
 pub mod machine;
 pub mod metrics;
 pub mod middle;
+#[cfg(test)]
+mod mutants_test;
+pub mod quarantine;
 mod ranges;
 mod read;
+mod rebuild;
 pub mod record;
 pub mod recovery;
 mod replica;
@@ -102,6 +106,23 @@ pub enum Error {
     /// It failed while it ran.
     #[error("the store has failed: {0}")]
     Failed(String),
+    /// What it has on disk is not what was written.
+    #[error(
+        "the data of this store is damaged: {0}. Its directory is quarantined, and the store is not to take part again with it: start it \
+         with --rebuild-damaged, which sets the content aside and joins as a new store"
+    )]
+    Damaged(String),
+}
+
+impl Error {
+    /// Whether the store must be rebuilt, rather than started again.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Identity(error) => error.is_damage(),
+            _ => false,
+        }
+    }
 }
 
 /// Runs a store until `shutdown`, then stops it in order: no new requests, those in flight answered, leaderships handed
@@ -115,7 +136,9 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     config.validate()?;
     metrics::init();
     let tls = Tls::of_process(config.tls_files()?, Role::Store, Some(&config.name))?;
-    let mut dir = DataDir::claim(&config.data_dir, &config.name)?;
+    let Some(mut dir) = rebuild::claim(&config, tls.as_ref(), &shutdown).await? else {
+        return Ok(());
+    };
     let ended = CancellationToken::new();
     let _end_http = ended.clone().drop_guard();
     let window = Window::new(render, shutdown.clone());
@@ -151,15 +174,58 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
     let _ = cluster.set(cluster_id);
     tracing::info!(cluster = %cluster_id, store = %store_id, name = config.name, "this store is known");
 
-    let store = Store::start(&config, dir.path(), store_id, cluster, (client.clone(), tls)).await?;
+    let started = Store::start(&config, dir.path(), store_id, cluster, (client.clone(), tls)).await;
+    let store = match started {
+        Ok(store) => store,
+        Err(error) => return Err(not_started(&dir, &placement, error).await),
+    };
+    if let Err(error) = quarantine::dispel_doubt(dir.path()) {
+        tracing::warn!(%error, "everything will be read again at the next start");
+    }
     window.open(store.host.clone());
     tracing::info!(rpc = %store.rpc, http = config.http, "the store runs");
     let after = Duration::from_millis(config.split_alone_after_ms);
     let ended = tokio::select! {
-        reason = store.failed() => return Err(Error::Failed(reason)),
+        reason = store.failed() => return Err(failed(&dir, &store, reason)),
         ended = link::keep(&store, placement, introduction, after, shutdown) => ended,
     };
     store.stop().await;
     client.close();
     ended.map_err(Error::Refused)
+}
+
+/// A start that met damage marks the directory, and the placement driver hears of it. Where the cause is not known, the next start has
+/// to look at everything.
+async fn not_started(dir: &DataDir, placement: &PlacementClient, error: store::Error) -> Error {
+    let Some(found) = error.damage() else {
+        if error.is_doubtful()
+            && let Err(error) = dir.doubt(&error.to_string())
+        {
+            tracing::error!(%error, "the directory could not be marked");
+        }
+        return error.into();
+    };
+    let reason = found.reason.clone();
+    match dir.quarantine(found) {
+        Ok(mark) => rebuild::part(placement, &mark).await,
+        Err(error) => tracing::error!(%error, "the directory could not be marked as damaged"),
+    }
+    Error::Damaged(reason)
+}
+
+/// A store that has failed ends at once: it may lead. Damage is marked; of anything else the next start has to make sure that it left
+/// none.
+fn failed(dir: &DataDir, store: &Store, reason: String) -> Error {
+    let marked = match store.damage() {
+        Some(found) => dir.quarantine(found).map(|_| true),
+        None => dir.doubt(&reason).map(|()| false),
+    };
+    match marked {
+        Ok(true) => Error::Damaged(reason),
+        Ok(false) => Error::Failed(reason),
+        Err(error) => {
+            tracing::error!(%error, "the directory could not be marked");
+            Error::Failed(reason)
+        }
+    }
 }

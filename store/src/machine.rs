@@ -85,6 +85,17 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_damage(),
+            Self::Damaged(_) => true,
+            Self::OtherReplica { .. } => false,
+        }
+    }
+}
+
 /// A replica's state machine.
 pub struct RangeMachine {
     identity: Identity,

@@ -54,6 +54,20 @@ pub enum Error {
     Apply(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_damage(),
+            Self::Log(error) => error.is_damage(),
+            Self::Ledger(error) => error.is_damage(),
+            Self::Machine(error) => error.is_damage(),
+            Self::Damaged(_) => true,
+            Self::Apply(_) => false,
+        }
+    }
+}
+
 /// Where a range begins that is brought back: no leader ever wrote there.
 fn rebirth(succession: &Succession) -> LogId {
     LogId::new_term_index(0, succession.epoch.membership)

@@ -59,6 +59,19 @@ pub enum Error {
     Destroy(#[from] destroy::Error),
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Rewound { .. } | Self::Overlap(..) | Self::Damaged(_) => true,
+            Self::Engine(error) => error.is_damage(),
+            Self::Log(error) => error.is_damage(),
+            Self::Ledger(error) => error.is_damage(),
+            Self::Destroy(error) => error.is_damage(),
+        }
+    }
+}
+
 /// A replica with data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

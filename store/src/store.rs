@@ -28,6 +28,7 @@ use crate::hibernate::liveness::Liveness;
 use crate::hibernate::{self, Dormitory};
 use crate::host::{self, Host};
 use crate::ledger::{self, Ledger};
+use crate::quarantine::{self, Found};
 use crate::ranges::Ranges;
 use crate::read::lease::Terms;
 use crate::recovery;
@@ -81,6 +82,39 @@ pub enum Error {
     /// A thread of the runtime panicked.
     #[error("opening the databases was interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// Whether it came up after the databases were opened: what they hold may be why.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !matches!(
+            self,
+            Self::Io { .. } | Self::Timings(_) | Self::OpenLog(_) | Self::OpenData(_)
+        )
+    }
+
+    /// The damage that it tells of, if it says that what is on disk is not what was written.
+    pub(crate) fn damage(&self) -> Option<Found> {
+        let is_damage = match self {
+            Self::OpenLog(error) => matches!(error, journal::OpenError::Damaged { .. }),
+            Self::Log(error) => error.is_damage(),
+            Self::OpenData(error) => error.is_damage(),
+            Self::Ledger(error) => error.is_damage(),
+            Self::Recover(error) => error.is_damage(),
+            Self::Recovery(error) => error.is_damage(),
+            Self::Replica(error) => error.is_damage(),
+            Self::Io { .. } | Self::Timings(_) | Self::Interrupted => false,
+        };
+        let file = match self {
+            Self::OpenLog(journal::OpenError::Damaged { file, .. })
+            | Self::OpenData(engine::OpenError::Journal(journal::OpenError::Damaged { file, .. })) => {
+                Some(file.clone())
+            }
+            _ => None,
+        };
+        let reason = self.to_string();
+        is_damage.then_some(Found { file, reason })
+    }
 }
 
 /// A store that runs.
@@ -172,6 +206,17 @@ impl Store {
         Ok(running)
     }
 
+    /// The damage that one of the databases has met, if one has.
+    pub(crate) fn damage(&self) -> Option<Found> {
+        let data = self.engine.failure().borrow().clone();
+        let log = self.log.failure().borrow().clone();
+        let data = data
+            .filter(engine::Error::is_damage)
+            .map(|error| error.to_string());
+        let log = log.filter(log::Error::is_damage).map(|error| error.to_string());
+        data.or(log).map(|reason| Found { file: None, reason })
+    }
+
     /// Ends when the store can't go on, with the reason.
     pub(crate) async fn failed(&self) -> String {
         self.host.site.alarm.raised().await
@@ -256,6 +301,13 @@ async fn open(dir: &Path, config: &Config) -> Result<(LogEngine, Engine, Arc<Dis
         Limits::new(config.disk_reserve_bytes, config.disk_soft_limit_bytes),
     );
     let open = move || {
+        if let Some(doubt) = quarantine::doubt(&dir) {
+            tracing::warn!(
+                doubt,
+                "the store failed before: every table is read before anything is used"
+            );
+            quarantine::read_tables(&dir)?;
+        }
         let log = LogEngine::open(&dir.join("raft"), log::Options::default())?;
         let engine = Engine::open(&dir.join("data"), engine::Options::default())?;
         let disk = DiskGuard::new(&dir, limits).map_err(io(|| display(&dir)))?;

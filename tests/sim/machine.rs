@@ -166,8 +166,10 @@ impl Machine {
         }
         self.stopped_until = 0;
         if crash == Crash::Power {
-            // It is not synced, and so may be as old as it likes after a power cut: as old as can be.
-            let _ = std::fs::remove_file(self.dir.join("raft/acknowledged"));
+            // They are not synced, and so may be as old as they like after a power cut: as old as can be.
+            for database in ["raft", "data"] {
+                let _ = std::fs::remove_file(self.dir.join(database).join("acknowledged"));
+            }
         }
         world.network().stop(self.at, crash == Crash::Power);
         let (mut volumes, mut random) = (world.volumes(), world.random());

@@ -97,6 +97,18 @@ impl History {
         self.verify(client).await
     }
 
+    /// Compares what a scan of everything has shown with what every key may hold.
+    pub fn check_scan(&self, rows: &[(Vec<u8>, Vec<u8>)]) -> anyhow::Result<()> {
+        let rows: BTreeMap<&[u8], &[u8]> = rows.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        for (key, fate) in &self.keys {
+            let value = rows
+                .get(key.as_bytes())
+                .map(|value| String::from_utf8_lossy(value).into_owned());
+            fate.check(key, value)?;
+        }
+        Ok(())
+    }
+
     /// Reads every key back: it holds the last acknowledged value, or one whose fate is unknown.
     pub async fn verify(&self, client: &Client) -> anyhow::Result<()> {
         for (key, fate) in &self.keys {
@@ -106,15 +118,23 @@ impl History {
                 404 => None,
                 status => anyhow::bail!("reading {key} back: {status}"),
             };
-            let acknowledged = fate.acknowledged.as_ref().map(|(value, _)| value);
-            let fits = value.as_ref() == acknowledged
-                || value.as_ref().is_some_and(|value| fate.maybe.contains(value));
-            ensure!(
-                fits,
-                "{key} holds {value:?}; acknowledged was {acknowledged:?}, possible {:?}",
-                fate.maybe
-            );
+            fate.check(key, value)?;
         }
+        Ok(())
+    }
+}
+
+impl Fate {
+    /// A key holds the last acknowledged value, or one whose fate is unknown.
+    fn check(&self, key: &str, value: Option<String>) -> anyhow::Result<()> {
+        let acknowledged = self.acknowledged.as_ref().map(|(value, _)| value);
+        let fits =
+            value.as_ref() == acknowledged || value.as_ref().is_some_and(|value| self.maybe.contains(value));
+        ensure!(
+            fits,
+            "{key} holds {value:?}; acknowledged was {acknowledged:?}, possible {:?}",
+            self.maybe
+        );
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ pub(super) async fn run(dir: &Path, output: Format) -> Outcome {
     let store = report.store.map_or_else(|| "-".to_owned(), |id| id.to_string());
     let counts = [
         ("store", store),
+        ("tables", report.tables.to_string()),
         ("ranges", report.ranges.to_string()),
         ("logs", report.logs.to_string()),
         ("entries", report.entries.to_string()),
@@ -44,10 +45,10 @@ pub(super) async fn run(dir: &Path, output: Format) -> Outcome {
         return Ok(());
     }
     Err(Failure::new(
-        Exit::Other,
+        Exit::Damaged,
         format!(
-            "{} is damaged: {}. Keep the directory for inspection, and start the store with an empty one: it joins as a new \
-             store, and the others bring it what it had",
+            "{} is damaged: {}. Start the store with --rebuild-damaged: it sets the content of the directory aside and joins as a \
+             new store, and the others bring it what it had",
             dir.display(),
             report.damage.join("; ")
         ),

@@ -53,7 +53,12 @@ where
             }
             Err(error) => {
                 tracing::error!(%error, "ended");
-                Err(Failure::new(Exit::Other, error))
+                let damaged = error.downcast_ref::<holdfast_store::Error>();
+                let exit = match damaged.is_some_and(holdfast_store::Error::is_damage) {
+                    true => Exit::Damaged,
+                    false => Exit::Other,
+                };
+                Err(Failure::new(exit, error))
             }
         }
     })

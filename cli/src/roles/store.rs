@@ -43,6 +43,10 @@ struct Flags {
     #[arg(long, value_name = "RPC,RPC…", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     placement: Vec<String>,
+    /// When the data is damaged, set it aside and join as a new store, if the others have all of it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    rebuild_damaged: bool,
     /// A label such as zone=a; may be given several times
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     #[serde(

@@ -116,13 +116,20 @@ impl Launcher {
         }
     }
 
-    /// Starts members in order. Stores come one after another, so that a new cluster numbers them as they are named.
+    /// Starts members in order. New stores come one after another, so that a new cluster numbers them as they are named; one whose data
+    /// is damaged needs the others before it can be rebuilt.
     async fn start(&mut self) -> Outcome {
         let probe = self.probe.clone();
         for role in [Role::Placement, Role::Store, Role::Router] {
             for spec in self.members.of(role) {
+                let is_new = !has_data(&spec);
                 self.members.start(&spec)?;
-                if role == Role::Store {
+                if role == Role::Store && is_new {
+                    self.members.or_death(probe.ready(&spec.http)).await?;
+                }
+            }
+            if role == Role::Store {
+                for spec in self.members.of(role) {
                     self.members.or_death(probe.ready(&spec.http)).await?;
                 }
             }

@@ -2,7 +2,10 @@
 //!
 //! Every change is written to `cluster.json` before anybody is told of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use holdfast_common::clock;
@@ -26,6 +29,8 @@ pub(super) struct Members {
     file: ClusterFile,
     ended: mpsc::Receiver<Ended>,
     on_end: mpsc::Sender<Ended>,
+    /// Those that were started once more because of damage.
+    rebuilt: BTreeSet<String>,
 }
 
 impl Members {
@@ -41,6 +46,7 @@ impl Members {
             file,
             ended,
             on_end,
+            rebuilt: BTreeSet::new(),
         }
     }
 
@@ -120,16 +126,33 @@ impl Members {
         Ok(ended)
     }
 
-    /// Waits for `what`, unless a member dies first: then the start has failed, and its log says why.
+    /// Waits for `what`, unless a member dies first: then the start has failed, and its log says why. A store that finds its data
+    /// damaged is started once more, to be rebuilt.
     pub(super) async fn or_death<T>(&mut self, what: impl Future<Output = T>) -> Outcome<T> {
-        tokio::select! {
-            done = what => Ok(done),
-            ended = self.next_end() => {
-                let name = ended?.name;
-                let tail = member::log_tail(&self.dir, &name);
-                Err(Failure::new(Exit::Other, format!("{name} ended while the cluster was starting:\n{tail}")))
+        let mut what = pin!(what);
+        loop {
+            let ended = tokio::select! {
+                done = &mut what => return Ok(done),
+                ended = self.next_end() => ended?,
+            };
+            if self.is_to_be_rebuilt(&ended)
+                && let Some(spec) = self.spec(&ended.name).cloned()
+            {
+                eprintln!("holdfast: the data of {} is damaged: it is rebuilt", ended.name);
+                self.start(&spec)?;
+                continue;
             }
+            let name = ended.name;
+            let tail = member::log_tail(&self.dir, &name);
+            let why = format!("{name} ended while the cluster was starting:\n{tail}");
+            return Err(Failure::new(Exit::Other, why));
         }
+    }
+
+    /// Whether a member has ended because of damage, for the first time.
+    fn is_to_be_rebuilt(&mut self, ended: &Ended) -> bool {
+        let code = ended.status.as_ref().ok().and_then(ExitStatus::code);
+        code == Some(Exit::Damaged as i32) && self.rebuilt.insert(ended.name.clone())
     }
 
     /// Starts a member.

@@ -103,6 +103,7 @@ pub(super) fn store(args: &UpArgs, dir: &Path, number: u16, name: &str) -> Spec 
     let data_dir = dir.join(name);
     let mut command = role_command("store", name, &data_dir, &http, &rpc);
     command.extend(["--placement".into(), placement_rpc(args).join(",").into()]);
+    command.push("--rebuild-damaged".into());
     Spec {
         role: Role::Store,
         name: name.to_owned(),

@@ -65,6 +65,8 @@ pub mod method {
     /// [`super::access::WatchAccess`] → a stream of [`super::access::Rules`]: all of them at first and after each change, and a
     /// sign of life in between.
     pub const PLACEMENT_WATCH_ACCESS: u16 = 0x0307;
+    /// [`super::placement::Lose`] → `Result<(), placement::Error>`, from a store.
+    pub const PLACEMENT_LOSE: u16 = 0x0308;
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;

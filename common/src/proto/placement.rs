@@ -62,6 +62,19 @@ pub enum Error {
         /// The member's name.
         name: String,
     },
+    /// The store is not given up: without it ranges would have no majority.
+    #[error(
+        "store {store} can't be given up: without it {ranges} of its ranges have no majority of their replicas ({example} is one). Bring the \
+         other stores back and try again, or see docs/unsafe-recovery.md"
+    )]
+    StillNeeded {
+        /// The store.
+        store: StoreId,
+        /// How many ranges.
+        ranges: u64,
+        /// One of them.
+        example: RangeId,
+    },
 }
 
 impl Error {
@@ -140,6 +153,19 @@ pub struct Registered {
     pub cluster: ClusterId,
     /// The store's id.
     pub store: StoreId,
+}
+
+/// A store has found that what it has on disk is damaged. It will never come back; whoever starts in its place is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lose {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The store.
+    pub store: StoreId,
+    /// As it registered with: proves that it is this store that gives up.
+    pub directory: u64,
+    /// What was found, for people.
+    pub reason: String,
 }
 
 /// What a store says of itself, every [`HeartbeatAnswer::interval_ms`] and at once after a change of leader or epoch.

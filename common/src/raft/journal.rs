@@ -21,9 +21,11 @@
 //! What is found is one of three things ([`Outcome`]): nothing wrong; a torn tail, which is cut back to the last whole
 //! batch, because it was never acknowledged; or damage, after which the directory must not be used again.
 
+mod acknowledged;
 mod batch;
 mod cursor;
 mod error;
+mod manifest;
 mod scan;
 mod seal;
 
@@ -31,7 +33,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use self::error::OpenError;
+pub use self::acknowledged::{Acknowledged, require_all};
+pub use self::error::{OpenError, is_damage};
+pub use self::manifest::{Defect, Table, tables, verify};
 pub use self::seal::{SEAL_KEY, Seal};
 
 use self::scan::{Chain, Tail};
@@ -79,9 +83,9 @@ impl Outcome {
     }
 }
 
-/// Checks the journals of the fjall database in `dir`, which must not be open. A directory without a database is clean.
-/// Reads every journal file once, in constant memory.
-pub fn check(dir: &Path) -> Result<Outcome, OpenError> {
+/// Checks the fjall database in `dir`, which must not be open and has `keyspaces` keyspaces: its manifests ([`tables`]), then its
+/// journals. A directory without a database is clean. Reads every journal file once, in constant memory.
+pub fn check(dir: &Path, keyspaces: usize) -> Result<Outcome, OpenError> {
     let _lock = lock(dir)?;
     if !is_created(dir)? {
         return forget_unfinished_creation(dir);
@@ -89,6 +93,10 @@ pub fn check(dir: &Path) -> Result<Outcome, OpenError> {
     let journals = journals(dir)?;
     if let Some(outcome) = missing_journal(dir, &journals) {
         return Ok(outcome);
+    }
+    let is_written = first_written(&journals)?.is_some();
+    if let Some(Defect { file, why }) = manifest::check(dir, keyspaces, is_written)? {
+        return Ok(Outcome::Damaged { file, offset: 0, why });
     }
     let mut chain = Chain::default();
     let mut outcome = Outcome::Clean;
@@ -139,16 +147,16 @@ fn forget_unfinished_creation(dir: &Path) -> Result<Outcome, OpenError> {
         return Ok(Outcome::Clean);
     }
     let journals = journals(dir)?;
-    for (_, path) in &journals {
-        let file = File::open(path).map_err(|e| OpenError::io(path, e))?;
-        if !scan::is_blank(&file).map_err(|e| OpenError::io(path, e))? {
-            let why = "the version marker of its database is missing".to_owned();
-            return Ok(Outcome::Damaged {
-                file: path.clone(),
-                offset: 0,
-                why,
-            });
-        }
+    let written = match first_written(&journals)? {
+        None => manifest::first_keyspace(dir)?,
+        written => written,
+    };
+    if let Some(file) = written {
+        return Ok(Outcome::Damaged {
+            file,
+            offset: 0,
+            why: "the version marker of its database is missing".to_owned(),
+        });
     }
     let leftovers = journals
         .into_iter()
@@ -161,6 +169,17 @@ fn forget_unfinished_creation(dir: &Path) -> Result<Outcome, OpenError> {
         }
     }
     Ok(Outcome::Clean)
+}
+
+/// The first journal that has any content.
+fn first_written(journals: &[(u64, PathBuf)]) -> Result<Option<PathBuf>, OpenError> {
+    for (_, path) in journals {
+        let file = File::open(path).map_err(|e| OpenError::io(path, e))?;
+        if !scan::is_blank(&file).map_err(|e| OpenError::io(path, e))? {
+            return Ok(Some(path.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes the lock that fjall takes while a database is open, so that a journal in use is never cut.

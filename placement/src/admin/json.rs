@@ -111,7 +111,7 @@ pub(super) fn store(store: &Store, leaders: usize, pace: Option<Estimate>, view:
 /// What is left on a store that is to leave.
 fn leaving(store: &Store, pace: Option<Estimate>, view: &View<'_>) -> Value {
     match store.intent {
-        StoreIntent::Active | StoreIntent::Removed => Value::Null,
+        StoreIntent::Active | StoreIntent::Removed | StoreIntent::Lost => Value::Null,
         StoreIntent::Draining | StoreIntent::Decommissioning => {
             let left = departure(store, store.intent, view);
             json!({

@@ -270,7 +270,8 @@ impl From<Error> for Problem {
             Error::WrongCluster { .. }
             | Error::NameTaken { .. }
             | Error::UnknownStore(_)
-            | Error::MemberReplaced { .. } => Self::conflict(detail),
+            | Error::MemberReplaced { .. }
+            | Error::StillNeeded { .. } => Self::conflict(detail),
         }
     }
 }

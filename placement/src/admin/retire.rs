@@ -62,7 +62,7 @@ async fn change(
     let id = StoreId(query::number("id", id)?);
     let plan = leading.member.look(&leading.lead, |view| {
         let store = view.state.stores.get(&id)?;
-        (store.intent != StoreIntent::Removed).then(|| departure(store, intent, view))
+        store.is_alive().then(|| departure(store, intent, view))
     });
     let plan = plan.ok_or_else(|| Problem::not_found(format!("there is no store {id}")))?;
     if dry_run {
@@ -100,7 +100,7 @@ async fn ended(leading: &Leading, id: StoreId, intent: StoreIntent) -> bool {
         leading.member.look(&leading.lead, |view| {
             let store = view.state.stores.get(&id)?;
             Some(match intent {
-                StoreIntent::Active | StoreIntent::Removed => true,
+                StoreIntent::Active | StoreIntent::Removed | StoreIntent::Lost => true,
                 StoreIntent::Draining => departure(store, intent, view).leaders == 0,
                 StoreIntent::Decommissioning => store.intent == StoreIntent::Removed,
             })

@@ -76,7 +76,7 @@ fn targets(member: &Member, lead: &Lead, routers: &[String]) -> Vec<(Source, Str
         .iter()
         .map(|address| (Source::Router(address.clone()), address.clone()));
     let stores: Vec<_> = member.look(lead, |view| {
-        let present = view.state.present_stores();
+        let present = view.state.living_stores();
         present
             .map(|store| (Source::Store(store.id), store.http_address.clone()))
             .collect()

@@ -207,7 +207,7 @@ impl Forecast {
         let view = self.copy.view();
         let leaving = view.state.stores.values();
         let empty: Vec<StoreId> = leaving
-            .filter(|store| store.intent == StoreIntent::Decommissioning && !view.state.map.is_on(store.id))
+            .filter(|store| store.is_leaving() && !view.state.map.is_on(store.id))
             .map(|store| store.id)
             .collect();
         for store in &empty {

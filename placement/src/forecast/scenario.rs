@@ -86,7 +86,7 @@ pub(super) fn happen(scenario: &Scenario, copy: &mut Mirror) -> Result<(), Error
 
 fn add(number: u64, labels: &BTreeMap<String, String>, copy: &mut Mirror) -> Result<(), Error> {
     let name = format!("forecast-{number}");
-    let taken = copy.view().state.present_stores().any(|store| store.name == name);
+    let taken = copy.view().state.living_stores().any(|store| store.name == name);
     let register = Register {
         name: if taken { format!("{name}-new") } else { name },
         known: None,

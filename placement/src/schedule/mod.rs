@@ -15,7 +15,7 @@ mod leaders;
 mod merge;
 pub mod pace;
 mod placing;
-mod repair;
+pub(crate) mod repair;
 mod scatter;
 mod split;
 mod split_load;

@@ -1,11 +1,13 @@
 //! Brings every range to the replication factor: adds what is missing, replaces what is lost, removes what is too much.
 
+use holdfast_common::ids::StoreId;
 use holdfast_common::range::{Descriptor, Replica, Role};
 
 use super::placing::destinations;
 use super::{Idea, MAX_IDEAS, Scheduler, Score};
 use crate::operator::Kind;
 use crate::settings::Settings;
+use crate::state::StoreIntent;
 use crate::view::{Health, View};
 
 /// See the module.
@@ -76,10 +78,16 @@ fn examine(range: &Descriptor, view: &View<'_>) -> Option<(Urgency, Idea)> {
     lost.map(|lost| (Urgency::Lost(live), replace(range, *lost, view)))
 }
 
-/// Whether a voter's store has been down for so long that it is not expected back.
+/// Whether a voter's store never comes back, or has been down for so long that it is not expected to.
 fn is_lost(voter: &Replica, view: &View<'_>) -> bool {
-    view.silence(voter.store) >= view.state.settings.store_replace_after_ms
-        && view.health(voter.store) == Health::Down
+    view.health(voter.store) == Health::Down
+        && (is_given_up(voter.store, view)
+            || view.silence(voter.store) >= view.state.settings.store_replace_after_ms)
+}
+
+fn is_given_up(store: StoreId, view: &View<'_>) -> bool {
+    let known = view.state.stores.get(&store);
+    known.is_some_and(|store| store.intent == StoreIntent::Lost)
 }
 
 fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
@@ -91,11 +99,14 @@ fn add(range: &Descriptor, why: String, view: &View<'_>) -> Idea {
 }
 
 fn replace(range: &Descriptor, lost: Replica, view: &View<'_>) -> Idea {
-    let why = format!(
-        "store {} has been down for {} s",
-        lost.store,
-        view.silence(lost.store) / 1_000
-    );
+    let why = match is_given_up(lost.store, view) {
+        true => format!("the data of store {} is damaged", lost.store),
+        false => format!(
+            "store {} has been down for {} s",
+            lost.store,
+            view.silence(lost.store) / 1_000
+        ),
+    };
     let scores = destinations(range, Some(lost), view);
     match scores.first() {
         Some(best) => idea(

@@ -13,7 +13,7 @@ use std::{io, mem};
 use bytes::Bytes;
 use fjall::PersistMode;
 use holdfast_common::clock;
-use holdfast_common::raft::journal::{SEAL_KEY, Seal};
+use holdfast_common::raft::journal::{Acknowledged, SEAL_KEY, Seal};
 use holdfast_common::raft::lsm::{Database, Keyspace, OwnedWriteBatch};
 use holdfast_common::raft::tables::TableWatch;
 use holdfast_common::telemetry::disk;
@@ -119,13 +119,19 @@ impl Shared {
 
 impl Committer {
     /// Starts the thread on a database that holds `commits` batches, all of them on disk.
-    pub(super) fn start(shared: Arc<Shared>, options: &Options, commits: u64) -> io::Result<Self> {
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        options: &Options,
+        commits: u64,
+        acknowledged: Acknowledged,
+    ) -> io::Result<Self> {
         let gather = options.gather;
         let worker = Worker {
             shared,
             gather,
             commits,
             durable: commits,
+            acknowledged,
         };
         DataThread::start(worker).map(Self)
     }
@@ -176,6 +182,8 @@ pub(super) struct Worker {
     commits: u64,
     /// How many of them are known to be on disk.
     durable: u64,
+    /// Where that is noted.
+    acknowledged: Acknowledged,
 }
 
 impl Worker {
@@ -185,10 +193,9 @@ impl Worker {
     }
 
     fn end(&self, outcome: Result<(), Error>) {
-        self.shared.failure.send_if_modified(|failure| {
-            *failure = outcome.err();
-            failure.is_some()
-        });
+        if let Err(error) = outcome {
+            super::note(&self.shared.failure, error);
+        }
         let mut requests = self.shared.requests.lock();
         requests.ended = true;
         requests.waiting.clear();
@@ -304,13 +311,21 @@ impl Worker {
 
     /// One sync and one snapshot serve all who ask together. A receiver that is gone needs no answer.
     fn perform(&mut self, due: Vec<(Sequence, Request)>) -> Result<bool, Error> {
-        let Shared { db, data, .. } = &*self.shared;
+        let Shared {
+            db, data, failure, ..
+        } = &*self.shared;
         if due
             .iter()
             .any(|(_, request)| matches!(request, Request::Persist(_) | Request::Close(_)))
         {
             db.persist(PersistMode::SyncData)?;
             self.durable = self.commits;
+            self.acknowledged
+                .record(self.durable)
+                .map_err(|error| Error::File {
+                    what: "noting what is on disk".to_owned(),
+                    error: error.into(),
+                })?;
         }
         let mut view = None;
         let mut closing = Vec::new();
@@ -318,7 +333,8 @@ impl Worker {
             match request {
                 Request::Persist(reply) => drop(reply.send(Ok(()))),
                 Request::View(reply) => {
-                    let view = view.get_or_insert_with(|| View::new(db.snapshot(), data.clone()));
+                    let view =
+                        view.get_or_insert_with(|| View::new(db.snapshot(), data.clone(), failure.clone()));
                     drop(reply.send(Ok(view.clone())));
                 }
                 Request::Pause(reply, resume) => {

@@ -31,6 +31,17 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(error) => journal::is_damage(error),
+            Self::Damaged(_) => true,
+            Self::File { .. } | Self::Closed => false,
+        }
+    }
+}
+
 impl From<fjall::Error> for Error {
     fn from(error: fjall::Error) -> Self {
         Self::Database(Arc::new(error))
@@ -46,6 +57,18 @@ impl From<Error> for io::Error {
             Error::Database(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
+    }
+}
+
+impl OpenError {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Journal(error) => matches!(error, journal::OpenError::Damaged { .. }),
+            Self::Damaged(_) => true,
+            Self::Refused { error, .. } => journal::is_damage(error),
+            Self::Thread(_) => false,
+        }
     }
 }
 

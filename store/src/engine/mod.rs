@@ -139,9 +139,10 @@ impl Engine {
     /// Opens or creates the database in `dir`. What a crash left unfinished at the end of its journal is dropped; the log
     /// makes up for it. Reads the journal: blocks for as long as that takes.
     pub fn open(dir: &Path, options: Options) -> Result<Engine, OpenError> {
-        let opening::Opened { db, data, commits } = opening::open(dir, &options)?;
-        let shared = Arc::new(Shared::new(db, data, &options));
-        let committer = Committer::start(shared.clone(), &options, commits).map_err(OpenError::Thread)?;
+        let opened = opening::open(dir, &options)?;
+        let shared = Arc::new(Shared::new(opened.db, opened.data, &options));
+        let committer = Committer::start(shared.clone(), &options, opened.commits, opened.acknowledged);
+        let committer = committer.map_err(OpenError::Thread)?;
         Ok(Engine(Arc::new(Inner {
             shared,
             overlay_bytes: options.overlay_bytes,
@@ -158,7 +159,16 @@ impl Engine {
             return Ok(pending);
         }
         metrics::cache(Cache::Rows, 0, 1);
-        Ok(shared.data.get(key)?.map(Bytes::from))
+        let stored = shared
+            .data
+            .get(key)
+            .map_err(|error| self.distrust(error.into()))?;
+        Ok(stored.map(Bytes::from))
+    }
+
+    /// Notes an error that says that the database can't be relied upon any more: see [`Engine::failure`].
+    pub fn distrust(&self, error: Error) -> Error {
+        note(&self.0.shared.failure, error)
     }
 
     /// Makes a batch visible, all of it to views and each of its rows to [`Engine::get`], and has it committed.
@@ -191,7 +201,7 @@ impl Engine {
         replace::run(self, replacement).await
     }
 
-    /// Resolves to the failure that stopped the data thread, if one does: the process must exit.
+    /// Resolves to the first failure of the data thread or of a read, if there is one: the process must exit.
     pub fn failure(&self) -> watch::Receiver<Option<Error>> {
         self.0.shared.failure.subscribe()
     }
@@ -246,6 +256,16 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
     }
+}
+
+/// The first failure stands.
+fn note(failure: &watch::Sender<Option<Error>>, error: Error) -> Error {
+    failure.send_if_modified(|first| {
+        let is_first = first.is_none();
+        first.get_or_insert_with(|| error.clone());
+        is_first
+    });
+    error
 }
 
 /// Where a request's outcome goes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fjall::KeyspaceCreateOptions;
-use holdfast_common::raft::journal::{self, SEAL_KEY, Seal};
+use holdfast_common::raft::journal::{self, Acknowledged, SEAL_KEY, Seal};
 use holdfast_common::raft::lsm::{self, Database, Keyspace};
 
 use super::Options;
@@ -19,14 +19,16 @@ pub(super) struct Opened {
     pub(super) data: Keyspace,
     /// Batches committed over the life of the directory; all that are left are on disk.
     pub(super) commits: u64,
+    /// Where it is noted which of them were known to be.
+    pub(super) acknowledged: Acknowledged,
 }
 
 /// Checks the journal, cuts off what a crash left unfinished, and opens or creates the database.
 ///
 /// Losing the unsynced end of the journal is nothing bad here. Losing what had been synced is: the check sees it by the
-/// seal that every batch carries.
+/// seal that every batch carries, and that nothing is missing at the end tells the note of what was synced last.
 pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
-    journal::check(dir)?.require_intact()?;
+    journal::check(dir, 1)?.require_intact()?;
     let refused = |error| OpenError::Refused {
         path: dir.to_owned(),
         error,
@@ -49,5 +51,12 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
                 .commit
         }
     };
-    Ok(Opened { db, data, commits })
+    let (acknowledged, promised) = Acknowledged::open(dir)?;
+    journal::require_all(dir, commits, promised)?;
+    Ok(Opened {
+        db,
+        data,
+        commits,
+        acknowledged,
+    })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use holdfast_common::raft::lsm::{self, Keyspace, Readable as _, Snapshot};
+use tokio::sync::watch;
 
 use super::error::Error;
 use crate::keys::Interval;
@@ -15,16 +16,23 @@ use crate::keys::Interval;
 pub struct View {
     snapshot: Snapshot,
     data: Keyspace,
+    failure: watch::Sender<Option<Error>>,
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, data: Keyspace) -> Self {
-        Self { snapshot, data }
+    pub(super) fn new(snapshot: Snapshot, data: Keyspace, failure: watch::Sender<Option<Error>>) -> Self {
+        Self {
+            snapshot,
+            data,
+            failure,
+        }
     }
 
     /// The value under `key`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        Ok(self.snapshot.get(&self.data, key)?.map(Bytes::from))
+        let stored = self.snapshot.get(&self.data, key);
+        let stored = stored.map_err(|error| super::note(&self.failure, error.into()))?;
+        Ok(stored.map(Bytes::from))
     }
 
     /// The rows of an interval, in order from either end.
@@ -36,7 +44,10 @@ impl View {
     pub fn range(&self, start: &[u8], end: &[u8]) -> Rows {
         // An iterator over an inverted interval panics deep inside the database.
         let end = if end < start { start } else { end };
-        Rows(self.snapshot.range(&self.data, start..end))
+        Rows {
+            rows: self.snapshot.range(&self.data, start..end),
+            failure: self.failure.clone(),
+        }
     }
 }
 
@@ -47,23 +58,31 @@ impl fmt::Debug for View {
 }
 
 /// Rows of a view. It keeps what it iterates alive by itself.
-pub struct Rows(lsm::Iter);
+pub struct Rows {
+    rows: lsm::Iter,
+    failure: watch::Sender<Option<Error>>,
+}
+
+impl Rows {
+    fn read(&self, guard: lsm::Guard) -> Result<(Bytes, Bytes), Error> {
+        let row = guard.into_inner();
+        let (key, value) = row.map_err(|error| super::note(&self.failure, error.into()))?;
+        Ok((key.into(), value.into()))
+    }
+}
 
 impl Iterator for Rows {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(read)
+        let row = self.rows.next()?;
+        Some(self.read(row))
     }
 }
 
 impl DoubleEndedIterator for Rows {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.next_back().map(read)
+        let row = self.rows.next_back()?;
+        Some(self.read(row))
     }
-}
-
-fn read(guard: lsm::Guard) -> Result<(Bytes, Bytes), Error> {
-    let (key, value) = guard.into_inner()?;
-    Ok((key.into(), value.into()))
 }

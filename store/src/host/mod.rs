@@ -64,6 +64,18 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Machine(error) => error.is_damage(),
+            Self::Log(error) => error.is_damage(),
+            Self::Engine(error) => error.is_damage(),
+            Self::Group { .. } => false,
+        }
+    }
+}
+
 /// The right to change what runs of a range.
 type Turn = OwnedMutexGuard<()>;
 

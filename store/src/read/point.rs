@@ -58,11 +58,11 @@ fn get(replica: &Replica, request: &GetRequest, staleness_ms: u64) -> Result<Get
         .site
         .engine
         .get(RecordKey::new(key).as_ref())
-        .map_err(|error| replica.engine_failed(&error))?;
+        .map_err(|error| replica.engine_failed(error))?;
     let record = match stored {
         None => None,
         Some(stored) => record::decode_live(&stored, Site::expiry_now_ms(last_revision_ms))
-            .map_err(|damage| replica.engine_failed(&damage))?,
+            .map_err(|damage| replica.engine_failed(damage))?,
     };
     Ok(GetAnswer { record, staleness_ms })
 }

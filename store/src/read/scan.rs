@@ -54,7 +54,7 @@ async fn scan(replica: &Replica, request: &ScanRequest, staleness_ms: u64) -> Re
         .engine
         .view()
         .await
-        .map_err(|error| replica.engine_failed(&error))?;
+        .map_err(|error| replica.engine_failed(error))?;
     // After the view is open, so that bounds that changed before it are seen.
     let last_revision_ms = replica.admit_span(request.target, &request.span)?;
     let mut page = Page::new(request, Site::expiry_now_ms(last_revision_ms));
@@ -67,11 +67,11 @@ async fn scan(replica: &Replica, request: &ScanRequest, staleness_ms: u64) -> Re
         }) else {
             break;
         };
-        let (key, stored) = row.map_err(|error| replica.engine_failed(&error))?;
+        let (key, stored) = row.map_err(|error| replica.engine_failed(error))?;
         let Some(key) = keys::user_key(&key) else { break };
         if !page
             .offer(key, &stored)
-            .map_err(|damage| replica.engine_failed(&damage))?
+            .map_err(|damage| replica.engine_failed(damage))?
         {
             break;
         }

@@ -43,6 +43,7 @@ use self::queue::Queue;
 use self::rest::Rest;
 use self::retention::Retention;
 use self::writes::{Waiting, stopping};
+use crate::engine;
 use crate::failpoint;
 use crate::load::Meter;
 use crate::machine::RangeMachine;
@@ -390,7 +391,8 @@ impl Replica {
     }
 
     /// The engine can't be trusted any more: ends the process.
-    pub(crate) fn engine_failed(&self, error: &dyn std::fmt::Display) -> kv::Error {
+    pub(crate) fn engine_failed(&self, error: impl Into<engine::Error>) -> kv::Error {
+        let error = self.site.engine.distrust(error.into());
         self.site
             .alarm
             .raise(format!("reading range {}: {error}", self.range));

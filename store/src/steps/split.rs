@@ -10,6 +10,7 @@ use holdfast_common::range::Descriptor;
 
 use crate::apply::SplitAnswer;
 use crate::command::{Command, Split};
+use crate::engine;
 use crate::metrics;
 use crate::middle::{self, Middle};
 use crate::replica::Replica;
@@ -61,8 +62,8 @@ impl Replica {
 
     /// The cut, with what lies on both sides of it. Reads all of the range, on a thread that may block.
     async fn find_cut(&self, descriptor: &Descriptor, at: Option<Key>) -> Result<Middle, StepError> {
-        let failed = |error| {
-            self.engine_failed(&error);
+        let failed = |error: engine::Error| {
+            self.engine_failed(error);
             StepError::Busy("the store has failed".to_owned())
         };
         let view = self.site.engine.view().await.map_err(failed)?;

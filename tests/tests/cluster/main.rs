@@ -2,6 +2,7 @@
 
 mod client;
 mod counting;
+mod damage;
 mod driver;
 mod edges;
 mod hibernation;

@@ -64,8 +64,11 @@ fn ends(dir: &Path) -> (u64, u64) {
 #[test]
 fn a_directory_without_a_database_is_clean() {
     let dir = tempfile::tempdir().expect("a directory");
-    assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
-    assert_eq!(check(&dir.path().join("none")).expect("checked"), Outcome::Clean);
+    assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
+    assert_eq!(
+        check(&dir.path().join("none"), 1).expect("checked"),
+        Outcome::Clean
+    );
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn what_fjall_writes_is_clean() {
         // Small and plain, large and compressed, empty; larger than the read buffer.
         for value in [&b"v"[..], &[b'z'; 9000], b"", &[b'q'; 300_000]] {
             let dir = database(5, sealed, value);
-            assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
+            assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
         }
     }
 }
@@ -99,14 +102,14 @@ fn a_reopened_database_is_clean() {
     );
     batch.commit().expect("committed");
     drop((rows, fjall));
-    assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
+    assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
 }
 
 #[test]
 fn an_open_database_is_left_alone() {
     let dir = database(2, true, b"v");
     let fjall = Database::builder(dir.path()).open().expect("opened");
-    assert!(matches!(check(dir.path()), Err(OpenError::Locked { .. })));
+    assert!(matches!(check(dir.path(), 1), Err(OpenError::Locked { .. })));
     drop(fjall);
 }
 
@@ -119,14 +122,14 @@ fn a_torn_tail_is_cut_to_the_last_whole_batch() {
         journal(dir.path()).set_len(cut).expect("cut");
         let file = dir.path().join("0.jnl");
         assert_eq!(
-            check(dir.path()).expect("checked"),
+            check(dir.path(), 1).expect("checked"),
             Outcome::TornTail {
                 file: file.clone(),
                 offset: before
             }
         );
         assert_eq!(file.metadata().expect("metadata").len(), before);
-        assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
+        assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
     }
 }
 
@@ -143,14 +146,14 @@ fn every_flipped_bit_before_the_last_batch_is_damage() {
         let file = journal(dir.path());
         file.write_all_at(&[byte ^ (1 << (at % 8))], at as u64)
             .expect("written");
-        let outcome = check(dir.path()).expect("checked");
+        let outcome = check(dir.path(), 1).expect("checked");
         assert!(
             is_damage_or_harmless(&outcome, at, &original),
             "byte {at}: {outcome:?}"
         );
         file.write_all_at(&[byte], at as u64).expect("written");
     }
-    assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
+    assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
 }
 
 /// A sequence number that still lies between its neighbours changes nothing: fjall only compares them.
@@ -171,7 +174,7 @@ fn a_large_batch_is_not_read_into_memory_and_its_damage_is_found() {
     batch[40] ^= 0xff;
     journal(dir.path()).write_all_at(&batch, 0).expect("written");
     assert!(matches!(
-        check(dir.path()).expect("checked"),
+        check(dir.path(), 1).expect("checked"),
         Outcome::Damaged { offset: 0, .. }
     ));
 }
@@ -181,7 +184,7 @@ fn without_seals_a_whole_batch_behind_a_broken_one_is_damage() {
     let dir = database(3, false, b"value");
     journal(dir.path()).write_all_at(b"?", 40).expect("written");
     assert!(matches!(
-        check(dir.path()).expect("checked"),
+        check(dir.path(), 1).expect("checked"),
         Outcome::Damaged { offset: 0, .. }
     ));
 }
@@ -201,7 +204,7 @@ fn a_batch_that_is_cut_out_is_damage() {
     let file = journal(dir.path());
     file.set_len(0).expect("emptied");
     file.write_all_at(&without, 0).expect("written");
-    let outcome = check(dir.path()).expect("checked");
+    let outcome = check(dir.path(), 1).expect("checked");
     assert!(
         matches!(&outcome, Outcome::Damaged { why, .. } if why.contains("missing")),
         "{outcome:?}"
@@ -212,7 +215,7 @@ fn a_batch_that_is_cut_out_is_damage() {
 fn missing_files_are_damage() {
     let dir = database(2, true, b"v");
     std::fs::copy(dir.path().join("0.jnl"), dir.path().join("2.jnl")).expect("copied");
-    let outcome = check(dir.path()).expect("checked");
+    let outcome = check(dir.path(), 1).expect("checked");
     assert!(
         matches!(&outcome, Outcome::Damaged { why, .. } if why.contains("1.jnl")),
         "{outcome:?}"
@@ -220,7 +223,7 @@ fn missing_files_are_damage() {
     std::fs::remove_file(dir.path().join("0.jnl")).expect("removed");
     std::fs::remove_file(dir.path().join("2.jnl")).expect("removed");
     assert!(matches!(
-        check(dir.path()).expect("checked"),
+        check(dir.path(), 1).expect("checked"),
         Outcome::Damaged { .. }
     ));
 }
@@ -233,7 +236,9 @@ fn damage_in_a_journal_that_was_synced_is_never_a_torn_tail() {
         .write_all_at(b"\x01torn", last)
         .expect("written");
     std::fs::write(dir.path().join("1.jnl"), [0; 100]).expect("written");
-    assert!(matches!(check(dir.path()).expect("checked"), Outcome::Damaged { offset, .. } if offset == last));
+    assert!(
+        matches!(check(dir.path(), 1).expect("checked"), Outcome::Damaged { offset, .. } if offset == last)
+    );
 }
 
 #[test]
@@ -244,7 +249,7 @@ fn a_creation_that_was_cut_short_is_forgotten() {
         if let Some(marker) = marker {
             std::fs::write(dir.path().join("version"), marker).expect("written");
         }
-        assert_eq!(check(dir.path()).expect("checked"), Outcome::Clean);
+        assert_eq!(check(dir.path(), 1).expect("checked"), Outcome::Clean);
         drop(
             Database::builder(dir.path())
                 .open()
@@ -258,7 +263,7 @@ fn a_lost_version_marker_is_damage() {
     let dir = database(2, true, b"v");
     std::fs::remove_file(dir.path().join("version")).expect("removed");
     assert!(matches!(
-        check(dir.path()).expect("checked"),
+        check(dir.path(), 1).expect("checked"),
         Outcome::Damaged { .. }
     ));
 }

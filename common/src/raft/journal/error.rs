@@ -63,24 +63,41 @@ impl OpenError {
         let dir = dir.to_owned();
         match error {
             fjall::Error::Locked => Self::Locked { dir },
-            fjall::Error::InvalidVersion(found) => Self::Foreign {
+            fjall::Error::InvalidVersion(Some(version)) => Self::Foreign {
                 dir,
-                found: found.map_or("no fjall database".to_owned(), |version| {
-                    format!("fjall format {version}")
-                }),
+                found: format!("fjall format {version}"),
                 expected: "fjall format 3".to_owned(),
             },
-            fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source))
-                if !is_cut(&source) =>
-            {
-                Self::Io { path: dir, source }
-            }
-            other => Self::Damaged {
+            error if is_damage(&error) => Self::Damaged {
                 file: dir,
                 offset: 0,
-                why: other.to_string(),
+                why: error.to_string(),
+            },
+            fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
+                Self::Io { path: dir, source }
+            }
+            error => Self::Io {
+                path: dir,
+                source: io::Error::other(error),
             },
         }
+    }
+}
+
+/// Whether an error of fjall's says that what is on disk is not what was written, rather than that the disk refuses.
+pub fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::{Error, LsmError};
+    match error {
+        Error::Io(error) | Error::Storage(LsmError::Io(error)) => is_cut(error),
+        Error::Storage(LsmError::InvalidVersion(_)) => false,
+        Error::Storage(_)
+        | Error::JournalRecovery(_)
+        | Error::Decompress(_)
+        | Error::InvalidTrailer
+        | Error::InvalidTag(_)
+        | Error::Unrecoverable
+        | Error::InvalidVersion(None) => true,
+        _ => false,
     }
 }
 

@@ -16,9 +16,8 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::clock;
-use crate::raft::journal::{SEAL_KEY, Seal};
+use crate::raft::journal::{Acknowledged, SEAL_KEY, Seal};
 
-use super::acknowledged::Acknowledged;
 use super::database::{Database, Row, Space};
 use super::error::Error;
 use super::health::Health;

@@ -10,16 +10,18 @@ use parking_lot::Mutex;
 use crate::raft::journal::OpenError;
 use crate::raft::lsm::{self, Guard, Keyspace, OwnedWriteBatch, Readable as _};
 
+use super::Options;
 use super::error::Error;
 use super::keys::{self, GroupId};
 
 /// Fjall moves on to the next journal file every 64 MB and, past this total, flushes what keeps the oldest from going.
 const MAX_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
-/// A keyspace writes a table each time so much has come together; up to four such wait before commits stall.
-const MAX_MEMTABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// Threads that flush and compact. With more than one, fjall's first only flushes, and hands compactions it meets back to
 /// the queue as fast as it can: it burns a core for as long as another one compacts.
 const WORKERS: usize = 1;
+
+/// How many keyspaces there are.
+pub(super) const KEYSPACES: usize = 2;
 
 /// A keyspace of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,19 +79,19 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens the database in `dir`, whose journal has been checked, or creates it.
-    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+    pub(super) fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         let open = || -> fjall::Result<Self> {
             let fjall = lsm::open(dir, |builder| {
                 builder
                     .manual_journal_persist(true)
                     .journal_compression(CompressionType::None)
                     .max_journaling_size(MAX_JOURNAL_BYTES)
-                    .cache_size(cache_bytes)
+                    .cache_size(options.block_cache_bytes)
                     .worker_threads(WORKERS)
             })?;
-            let raft = fjall.keyspace(keys::RAFT_KEYSPACE, keyspace_options)?;
+            let raft = fjall.keyspace(keys::RAFT_KEYSPACE, || keyspace_options(options))?;
             let log = fjall.keyspace(keys::LOG_KEYSPACE, || {
-                keyspace_options().filter_policy(FilterPolicy::disabled())
+                keyspace_options(options).filter_policy(FilterPolicy::disabled())
             })?;
             Ok(Self {
                 fjall,
@@ -199,11 +201,11 @@ impl Database {
     }
 }
 
-fn keyspace_options() -> KeyspaceCreateOptions {
+fn keyspace_options(options: &Options) -> KeyspaceCreateOptions {
     // Leveled compaction, the default, is the only one that is safe here: FIFO loses logs.
     KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
-        .max_memtable_size(MAX_MEMTABLE_BYTES)
+        .max_memtable_size(options.memtable_bytes)
         .data_block_compression_policy(CompressionPolicy::disabled())
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::keys::GroupId;
+use crate::raft::journal;
 
 /// Why an operation on the log failed. After [`Error::Failed`] nothing will ever succeed again: the process must exit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +11,10 @@ pub enum Error {
     /// A write, an fsync or a read failed. What is on disk is unknown until the log is opened anew.
     #[error("the raft log failed: {0}")]
     Failed(String),
+
+    /// What was read is not what was written. As final as [`Error::Failed`], and beyond that the directory must not be used again.
+    #[error("the raft log is damaged: {0}")]
+    Damaged(String),
 
     /// The log was closed.
     #[error("the raft log is closed")]
@@ -44,9 +49,19 @@ pub enum Error {
     LocalKeyTooLong(usize),
 }
 
+impl Error {
+    /// Whether it says that what is on disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Corrupt { .. })
+    }
+}
+
 impl From<fjall::Error> for Error {
     fn from(error: fjall::Error) -> Self {
-        Self::Failed(error.to_string())
+        match journal::is_damage(&error) {
+            true => Self::Damaged(error.to_string()),
+            false => Self::Failed(error.to_string()),
+        }
     }
 }
 

@@ -8,14 +8,13 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::raft::journal::{self, SEAL_KEY, Seal};
+use crate::raft::journal::{self, Acknowledged, SEAL_KEY, Seal};
 use crate::raft::tables::TableWatch;
 use crate::raft::types::Entry;
 
-use super::acknowledged::Acknowledged;
 use super::cache::Budget;
 use super::committer::Committer;
-use super::database::Database;
+use super::database::{Database, KEYSPACES};
 use super::error::Error;
 use super::health::Health;
 use super::keys::{self, GroupId, GroupRow};
@@ -35,8 +34,8 @@ pub(super) struct Opened {
 /// Opens the log in `dir`, or creates it.
 pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     format::claim(dir)?;
-    journal::check(dir)?.require_intact()?;
-    let database = Arc::new(Database::open(dir, options.block_cache_bytes)?);
+    journal::check(dir, KEYSPACES)?.require_intact()?;
+    let database = Arc::new(Database::open(dir, &options)?);
     let (acknowledged, promised) = Acknowledged::open(dir)?;
     let damaged = |why: String| OpenError::Damaged {
         file: dir.to_owned(),
@@ -44,11 +43,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         why,
     };
     let last = last_commit(&database).map_err(|error| damaged(error.to_string()))?;
-    if last < promised {
-        return Err(damaged(format!(
-            "batch {promised} was acknowledged, and the journal ends with batch {last}"
-        )));
-    }
+    journal::require_all(dir, last, promised)?;
     let sweeps = unfinished_sweeps(&database).map_err(|error| damaged(error.to_string()))?;
     let queue = Arc::new(Queue::default());
     let runtime = Handle::try_current().ok();

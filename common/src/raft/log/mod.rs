@@ -15,7 +15,6 @@
 //!
 //! The layout is in `keys` and `records`, and described in `docs/raft-log.md`.
 
-mod acknowledged;
 mod cache;
 mod committer;
 mod database;
@@ -77,6 +76,8 @@ const DROP_CHUNK: usize = 1024;
 pub struct Options {
     /// Fjall's cache of table blocks, bytes.
     pub block_cache_bytes: u64,
+    /// A keyspace writes a table each time so much has come together, bytes; up to four such wait before commits stall.
+    pub memtable_bytes: u64,
     /// Newest entries kept in memory for each group, bytes.
     pub group_cache_bytes: usize,
     /// The same for all groups together, bytes; beyond it a group that is written to keeps next to nothing.
@@ -88,6 +89,7 @@ impl Default for Options {
         const MIB: usize = 1024 * 1024;
         Self {
             block_cache_bytes: 16 * MIB as u64,
+            memtable_bytes: 32 * MIB as u64,
             group_cache_bytes: 2 * MIB,
             total_cache_bytes: 64 * MIB,
         }

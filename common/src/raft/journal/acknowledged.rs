@@ -12,19 +12,23 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::raft::journal::OpenError;
+use super::error::OpenError;
 
 const FILE: &str = "acknowledged";
 const RECORD_BYTES: usize = 16;
 
 /// The open file.
-pub(super) struct Acknowledged {
+#[derive(Debug)]
+pub struct Acknowledged {
     file: File,
 }
 
 impl Acknowledged {
     /// Opens the file in `dir` and reads it: zero when it has never been written or does not read back.
-    pub(super) fn open(dir: &Path) -> Result<(Self, u64), OpenError> {
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn open(dir: &Path) -> Result<(Self, u64), OpenError> {
         let path = dir.join(FILE);
         let open = || -> io::Result<(Self, u64)> {
             let file = OpenOptions::new()
@@ -49,9 +53,27 @@ impl Acknowledged {
     }
 
     /// Notes that the batch of this number is on disk.
-    pub(super) fn record(&self, commit: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn record(&self, commit: u64) -> io::Result<()> {
         self.file.write_all_at(&encode(commit), 0)
     }
+}
+
+/// Refuses a database in `dir` whose last batch is older than one that was acknowledged.
+///
+/// # Errors
+/// It is.
+pub fn require_all(dir: &Path, last: u64, acknowledged: u64) -> Result<(), OpenError> {
+    if last >= acknowledged {
+        return Ok(());
+    }
+    Err(OpenError::Damaged {
+        file: dir.to_owned(),
+        offset: 0,
+        why: format!("batch {acknowledged} was acknowledged, and the journal ends with batch {last}"),
+    })
 }
 
 fn encode(commit: u64) -> [u8; RECORD_BYTES] {
