@@ -36,6 +36,9 @@ ENGINE = [
 RANGES = [
     Panel("Sizes", "Sizes of ranges, weighed alike.", "bytes", [(f"p{q * 100:g}", quantile(q, "holdfast_range_size_bytes")) for q in (0.5, 0.99)]),
     Panel("Splits", "Ranges that were split, by whose decision.", "ops", [("{{reason}}", rate("holdfast_range_splits_total", "reason"))]),
+    Panel("Comparisons", "Ranges whose replicas were compared, by what came of it.", "ops", [("{{result}}", rate("holdfast_store_checks_total", "result"))]),
+    Panel("Ranges whose replicas differ", "Ranges with a replica on each store whose replicas hold different data: never above 0 in a cluster that is sound.", "none",
+          [("{{instance}}", "holdfast_store_divergent_ranges{@}")], levels=((None, "transparent"), (1, "red"))),
     Panel("Merges", "Ranges that took over their neighbour, and merges that were called off.", "ops", [("{{reason}}", rate("holdfast_range_merges_total", "reason"))]),
 ]
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use holdfast_common::ids::{OperatorId, ReplicaId, StoreId};
+use holdfast_common::proto::check::Findings;
 use holdfast_common::proto::placement::{Heartbeat, HeartbeatAnswer, Step};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
@@ -168,6 +169,31 @@ impl Lead {
         member.group.shared().hub().publish_leaders(accepted.leaders);
         self.wake();
         answer
+    }
+
+    /// Takes a store's word on which ranges have replicas that differ.
+    pub fn find(&self, member: &Member, findings: Findings) {
+        let state = member.group.shared().state();
+        if !state.present_stores().any(|store| store.id == findings.store) {
+            return;
+        }
+        let (store, ranges) = (
+            findings.store,
+            findings
+                .differ
+                .iter()
+                .map(|report| report.range.0)
+                .collect::<Vec<_>>(),
+        );
+        if !self.reports.lock().find(findings) {
+            return;
+        }
+        if ranges.is_empty() {
+            tracing::info!(%store, "the store knows of no range any more whose replicas differ");
+        } else {
+            tracing::error!(%store, ?ranges, "replicas of these ranges hold different data: see HoldfastReplicasDiffer in docs/runbook.md");
+        }
+        self.wake();
     }
 
     /// What is due at a store.

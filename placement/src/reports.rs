@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::load::Load;
+use holdfast_common::proto::check::{Findings, Report};
 use holdfast_common::proto::placement::{Capacity, Heartbeat, Leading, PeerProgress, ReplicaReport};
 
 use crate::loads::Loads;
@@ -24,6 +25,8 @@ pub struct Reports {
     /// The bounds version that a range's leader last reported, and when it was first heard.
     bounds: HashMap<RangeId, (u64, Millis)>,
     loads: Loads,
+    /// By store, the ranges whose replicas differ.
+    differ: BTreeMap<StoreId, Vec<Report>>,
 }
 
 /// The last word of one store.
@@ -258,6 +261,30 @@ impl Reports {
             .iter()
             .find(|peer| peer.replica == replica)
             .copied()
+    }
+
+    /// Takes a store's word on which ranges have replicas that differ; true if that is not what it said before.
+    pub fn find(&mut self, findings: Findings) -> bool {
+        let Findings { store, differ } = findings;
+        let before = if differ.is_empty() {
+            self.differ.remove(&store)
+        } else {
+            self.differ.insert(store, differ.clone())
+        };
+        before.unwrap_or_default() != differ
+    }
+
+    /// Ranges whose replicas differ, by the word of every store that counts: of several checks of a range, the latest.
+    pub fn differ(&self, counts: impl Fn(StoreId) -> bool) -> BTreeMap<RangeId, &Report> {
+        let mut latest: BTreeMap<RangeId, &Report> = BTreeMap::new();
+        let told = self.differ.iter().filter(|(store, _)| counts(**store));
+        for report in told.flat_map(|(_, reports)| reports) {
+            let known = latest.entry(report.range).or_insert(report);
+            if known.index < report.index {
+                *known = report;
+            }
+        }
+        latest
     }
 
     /// How many ranges each store leads.

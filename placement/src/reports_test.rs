@@ -158,3 +158,32 @@ fn a_leader_whose_replica_is_gone_leads_no_more() {
     assert_eq!(leader(&reports, 1), None);
     assert!(reports.lacks(S1, ReplicaId(1)));
 }
+
+#[test]
+fn of_several_checks_of_a_range_the_latest_counts_and_silence_takes_word_back() {
+    use holdfast_common::proto::check::{Findings, Report, Verdict};
+    let found = |range: u64, index: u64| Report {
+        range: RangeId(range),
+        check: index,
+        index,
+        replicas: Vec::new(),
+        verdict: Verdict::Differ { suspects: Vec::new() },
+    };
+    let say = |store, differ| Findings { store, differ };
+    let mut reports = Reports::default();
+    assert!(reports.find(say(S1, vec![found(7, 40)])));
+    assert!(!reports.find(say(S1, vec![found(7, 40)])), "no news");
+    assert!(reports.find(say(S2, vec![found(7, 50), found(8, 3)])));
+    let known = |reports: &Reports, all: bool| -> Vec<(u64, u64)> {
+        let differ = reports.differ(|store| all || store == S1);
+        differ
+            .values()
+            .map(|report| (report.range.0, report.index))
+            .collect()
+    };
+    assert_eq!(known(&reports, true), [(7, 50), (8, 3)]);
+    assert_eq!(known(&reports, false), [(7, 40)], "a store that left has no say");
+    assert!(reports.find(say(S2, Vec::new())));
+    assert!(!reports.find(say(S2, Vec::new())));
+    assert_eq!(known(&reports, true), [(7, 40)]);
+}

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use holdfast_common::clock;
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service, StreamReply};
 use holdfast_common::proto::access::{Told, WatchAccess};
+use holdfast_common::proto::check::Findings;
 use holdfast_common::proto::placement::{
     AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, Lose, MapEvent, MapVersion,
     Register, Registered, WatchMap,
@@ -143,6 +144,11 @@ impl Rpc {
             method::PLACEMENT_HEARTBEAT => self.heartbeat(member, request, reply),
             method::PLACEMENT_WATCH_MAP => self.watch(member, request, reply),
             method::PLACEMENT_WATCH_ACCESS => self.watch_access(member, request, reply),
+            method::PLACEMENT_FINDINGS => {
+                if let Some((findings, reply)) = read::<Findings>(request, reply) {
+                    respond(reply, &member.lead().map(|lead| lead.find(&member, findings)));
+                }
+            }
             method::PLACEMENT_REGISTER => {
                 let Some((register, reply)) = read::<Register>(request, reply) else {
                     return;

@@ -14,6 +14,7 @@
 //!                 | count u16 | count × (store u64, replica u64)
 //! kind 3, freeze; 4, thaw; 5, yield:  bounds u64
 //! kind 6, absorb: bounds u64 | membership u64 | source u64 | frozen u64
+//! kind 7, check:  check u64
 //! ```
 
 pub(crate) mod bounds;
@@ -37,6 +38,7 @@ const KIND_FREEZE: u8 = 3;
 const KIND_THAW: u8 = 4;
 const KIND_YIELD: u8 = 5;
 const KIND_ABSORB: u8 = 6;
+const KIND_CHECK: u8 = 7;
 const HEADER_BYTES: usize = 14;
 const WRITE_OVERHEAD_BYTES: usize = 28;
 /// Set in the mutation's byte of a write that has a client's name.
@@ -73,6 +75,11 @@ pub enum Command {
     },
     /// Take over the right neighbour.
     Absorb(Absorb),
+    /// Change nothing; every replica finds out what it holds at this entry ([`crate::check`]).
+    Check {
+        /// Names the check.
+        check: u64,
+    },
 }
 
 /// Whom a range takes over, and under which conditions.
@@ -286,6 +293,7 @@ impl Command {
             Self::Thaw { bounds } => encode_numbers(KIND_THAW, &[*bounds]),
             Self::Yield { bounds } => encode_numbers(KIND_YIELD, &[*bounds]),
             Self::Absorb(absorb) => absorb.encode(),
+            Self::Check { check } => encode_numbers(KIND_CHECK, &[*check]),
         }
     }
 
@@ -309,6 +317,7 @@ impl Command {
                 bounds: reader.u64()?,
             },
             KIND_ABSORB => Self::Absorb(Absorb::read(&mut reader)?),
+            KIND_CHECK => Self::Check { check: reader.u64()? },
             other => return Err(reader.damage(format!("kind {other}"))),
         };
         reader.end()?;

@@ -112,6 +112,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         any::<u64>().prop_map(|bounds| Command::Freeze { bounds }),
         any::<u64>().prop_map(|bounds| Command::Thaw { bounds }),
         any::<u64>().prop_map(|bounds| Command::Yield { bounds }),
+        any::<u64>().prop_map(|check| Command::Check { check }),
         any::<[u64; 4]>().prop_map(|[bounds, membership, source, frozen]| {
             let source = RangeId(source);
             Command::Absorb(Absorb {
@@ -138,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_never_panics(bytes in any_bytes(300), kind in 0..8u8) {
+    fn noise_never_panics(bytes in any_bytes(300), kind in 0..9u8) {
         let noise = [&[VERSION, kind], &bytes[..]].concat();
         let _ = Command::decode(&Bytes::from(noise));
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use holdfast_common::tls::Files;
 use serde::{Deserialize, Serialize};
 
+use crate::check::Pace;
+
 /// Everything that can be set about a store. Unknown names are refused, absent ones take their default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -60,6 +62,10 @@ pub struct Config {
     pub max_waiting_bytes: usize,
     /// Most writes, and most reads, that wait at one range's leader; more are answered Busy.
     pub max_waiting: usize,
+    /// How often the replicas of each range are compared, milliseconds; 0 for never. For ranges that are led by this store.
+    pub check_every_ms: u64,
+    /// Most bytes that are read a second to compare replicas.
+    pub check_bytes_per_second: u64,
     /// Time that requests in flight and leaderships have to leave when the store stops, milliseconds.
     pub shutdown_grace_ms: u64,
 }
@@ -89,6 +95,8 @@ impl Default for Config {
             split_alone_after_ms: 60_000,
             max_waiting_bytes: 64 << 20,
             max_waiting: 65_536,
+            check_every_ms: 24 * 60 * 60 * 1_000,
+            check_bytes_per_second: 16 << 20,
             shutdown_grace_ms: 3_000,
         }
     }
@@ -173,14 +181,23 @@ impl Config {
             return Err(Invalid::Timings(beat, min, max));
         }
         for (field, bound) in [
-            ("max_waiting_bytes", self.max_waiting_bytes),
-            ("max_waiting", self.max_waiting),
+            ("max_waiting_bytes", self.max_waiting_bytes as u64),
+            ("max_waiting", self.max_waiting as u64),
+            ("check_bytes_per_second", self.check_bytes_per_second),
         ] {
             if bound == 0 {
                 return Err(Invalid::Zero(field));
             }
         }
         Ok(())
+    }
+
+    /// How often, and how fast, replicas are compared.
+    pub(crate) fn check_pace(&self) -> Pace {
+        Pace {
+            every: (self.check_every_ms > 0).then(|| Duration::from_millis(self.check_every_ms)),
+            bytes_per_second: self.check_bytes_per_second,
+        }
     }
 
     /// How long the store waits for what is in flight when it stops.

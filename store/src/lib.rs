@@ -15,6 +15,7 @@
 
 mod addresses;
 pub mod apply;
+mod check;
 mod chores;
 #[cfg(test)]
 mod cluster_test;

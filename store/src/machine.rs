@@ -57,6 +57,14 @@ pub trait RangeHost: Send + Sync + 'static {
 
     /// Called after the range's bounds or members have changed. Must not block.
     fn changed(&self, range: RangeId);
+
+    /// Called before the entry of a check shows as applied. Must not block.
+    fn check_begins(&self, _me: Identity, _check: u64) {}
+
+    /// Called when exactly the entries up to that of a check have been applied: the time to look at what they have made.
+    fn check<'a>(&'a self, _me: Identity, _check: u64) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Where a group born of a split begins, and the cluster's first one: for `LogEngine::group`, and what its replicas have applied at first.
@@ -224,6 +232,11 @@ impl RangeMachine {
             None => self.finish(log_id, applied.rows)?,
             Some(Effect::Split(child)) => self.split(log_id, applied.rows, *child).await?,
             Some(Effect::Absorb(absorb)) => self.absorb(log_id, &absorb).await?,
+            Some(Effect::Check(check)) => {
+                self.host.check_begins(self.identity, check);
+                self.finish(log_id, applied.rows)?;
+                self.host.check(self.identity, check).await;
+            }
         }
         if matches!(applied.answer, apply::Answer::Merge(Ok(()))) {
             self.host.changed(self.identity.range);

@@ -12,9 +12,11 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use parking_lot::Mutex;
 
 mod catalogue;
+mod check;
 mod hibernation;
 
 pub use catalogue::METRICS;
+pub(crate) use check::{checked, differing, diverged, summed_up};
 pub(crate) use hibernation::{Cause, asleep, slept, woke};
 
 /// How an operation ended, as `store_ops_total` counts it.
@@ -196,6 +198,7 @@ pub(crate) fn init() {
     raft::metrics::init();
     LazyLock::force(&HANDLES);
     hibernation::init();
+    check::init();
 }
 
 /// `count` operations ended.

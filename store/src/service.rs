@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use holdfast_common::blocking;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service};
+use holdfast_common::proto::check::{Check, Question, Report};
 use holdfast_common::proto::hibernation::{AreYouThere, Sleep, Wake};
 use holdfast_common::proto::kv::{
     self, Consistency, Error, ExplainWriteRequest, GetRequest, OnceRequest, ScanRequest, Target,
@@ -229,6 +230,33 @@ impl StoreService {
     }
 }
 
+impl StoreService {
+    fn check(&self, request: &Request, reply: Reply) {
+        let Some((check, reply)) = decode::<Check>(request, reply) else {
+            return;
+        };
+        let host = self.host.clone();
+        // Goes on even if nobody waits any more: what it finds has to be told.
+        tokio::spawn(async move {
+            let compared: Result<Report, StepError> = host.compare(check.range).await;
+            reply.send(proto::encode(&compared));
+        });
+    }
+
+    fn sum(&self, request: &Request, reply: Reply) {
+        if let Some((question, reply)) = decode::<Question>(request, reply) {
+            reply.send(proto::encode(&self.host.answer(&question)));
+        }
+    }
+
+    fn compared(&self, request: &Request, reply: Reply) {
+        if let Some((report, reply)) = decode::<Report>(request, reply) {
+            self.host.learn(&report);
+            reply.send(proto::encode(&()));
+        }
+    }
+}
+
 impl Service for StoreService {
     fn call(&self, request: Request, reply: Reply) {
         match request.method {
@@ -244,6 +272,9 @@ impl Service for StoreService {
             method::STORE_SLEEP => self.sleep(&request, reply),
             method::STORE_WAKE => self.wake(&request, reply),
             method::STORE_ALIVE => self.alive(&request, reply),
+            method::STORE_CHECK => self.check(&request, reply),
+            method::STORE_SUM => self.sum(&request, reply),
+            method::STORE_COMPARED => self.compared(&request, reply),
             raft if is_raft(raft) => self.raft.handle(request, reply),
             _ => reply.fail(ErrorCode::UnknownMethod, "not a method of a store"),
         }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
+use crate::check::Checks;
 use crate::disk::DiskGuard;
 use crate::engine::Engine;
 use crate::hibernate::Dormitory;
@@ -48,6 +49,8 @@ pub(crate) struct Site {
     pub pressed: AtomicBool,
     /// Who of its replicas sleeps, and on what.
     pub dormitory: Dormitory,
+    /// What is known of whether replicas hold the same.
+    pub checks: Checks,
     /// When the process started.
     pub started: Instant,
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
+use crate::check::{self, Checks};
 use crate::chores;
 use crate::config::Config;
 use crate::disk::{DiskGuard, Limits};
@@ -171,6 +172,7 @@ impl Store {
             removed: CancellationToken::new(),
             pressed: AtomicBool::new(false),
             dormitory: dormitory(config, &timings),
+            checks: Checks::new(config.check_pace()),
             started: clock::now(),
         });
         let outbound = Outbound::new(client, site.addresses.clone(), staging.clone(), timings.clone());
@@ -234,6 +236,7 @@ impl Store {
         hand_over(self.host.replicas()).await;
         self.background.cancel();
         self.host.stop_all().await;
+        self.host.site.checks.stop().await;
         self.tasks.close();
         self.tasks.wait().await;
         self.engine.close().await;
@@ -246,6 +249,8 @@ impl Store {
             .spawn(chores::run(self.host.clone(), self.background.clone()));
         self.tasks
             .spawn(hibernate::run(self.host.clone(), self.background.clone()));
+        self.tasks
+            .spawn(check::schedule::run(self.host.clone(), self.background.clone()));
         let (host, stopped) = (self.host.clone(), self.background.clone());
         self.tasks
             .spawn(async move { stopped.run_until_cancelled(host.end_grace()).await });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use holdfast_tests::load::{Load, Recorded};
+use holdfast_tests::load::{Clocks, Load, Recorded};
 use holdfast_tests::nemesis::changes::{self, Made};
 use holdfast_tests::{Admin, Range, healing, replicas};
 use parking_lot::Mutex;
@@ -85,7 +85,7 @@ impl Scene {
             .settled(3, Duration::from_secs(30))
             .await
             .context("the cluster does not come to be")?;
-        let load = Load::start(Cluster::routers(), CLIENTS, seed, 1);
+        let load = Load::start(Cluster::routers(), CLIENTS, seed, 1, Clocks::AreSet);
         load.progress(50, Duration::from_secs(30)).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let changing = tokio::task::spawn_local(changes::make(admins.clone(), seed, stop.clone()));

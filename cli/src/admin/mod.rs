@@ -1,5 +1,6 @@
 //! Administration through the placement driver's HTTP API.
 
+mod check;
 pub(crate) mod config;
 mod heat;
 mod leave;

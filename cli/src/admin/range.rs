@@ -67,6 +67,8 @@ pub(crate) enum RangeCommand {
         #[command(flatten)]
         change: ChangeArgs,
     },
+    /// Compare what a range's replicas hold, or those of every range
+    Check(super::check::CheckArgs),
     /// Place a range's replicas and its leader anew, at random among the stores that hold least
     Scatter(super::presplit::ScatterArgs),
     /// Bring ranges back that have lost their majority for good: unsafe, see docs/unsafe-recovery.md
@@ -132,6 +134,7 @@ pub(crate) async fn run(command: RangeCommand) -> Outcome {
             )
             .await
         }
+        RangeCommand::Check(args) => super::check::run(args).await,
         RangeCommand::Scatter(args) => super::presplit::scatter(args).await,
         RangeCommand::Recover(args) => super::recover::run(args).await,
     }

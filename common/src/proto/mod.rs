@@ -6,6 +6,7 @@
 //! cluster id.
 
 pub mod access;
+pub mod check;
 pub mod hibernation;
 pub mod kv;
 pub mod merge;
@@ -67,6 +68,8 @@ pub mod method {
     pub const PLACEMENT_WATCH_ACCESS: u16 = 0x0307;
     /// [`super::placement::Lose`] → `Result<(), placement::Error>`, from a store.
     pub const PLACEMENT_LOSE: u16 = 0x0308;
+    /// [`super::check::Findings`] → `Result<(), placement::Error>`, from a store.
+    pub const PLACEMENT_FINDINGS: u16 = 0x0309;
 
     /// [`super::placement::Step`] → `Result<(), placement::StepError>`, from the driver to a store.
     pub const STORE_STEP: u16 = 0x0401;
@@ -81,6 +84,12 @@ pub mod method {
     pub const STORE_WAKE: u16 = 0x0405;
     /// [`super::hibernation::AreYouThere`] → [`super::hibernation::HereIAm`], between stores.
     pub const STORE_ALIVE: u16 = 0x0406;
+    /// [`super::check::Check`] → `Result<check::Report, placement::StepError>`, from the driver to a range's leader.
+    pub const STORE_CHECK: u16 = 0x0407;
+    /// [`super::check::Question`] → [`super::check::Answer`], between stores.
+    pub const STORE_SUM: u16 = 0x0408;
+    /// [`super::check::Report`] → `()`, between stores: what came of a check.
+    pub const STORE_COMPARED: u16 = 0x0409;
 }
 
 /// Which methods a process with a certificate may call at a placement member or a store: the one table of who may say what.
@@ -88,15 +97,20 @@ pub mod method {
 ///
 /// | caller | at a placement member | at a store |
 /// |---|---|---|
-/// | placement member | the group's Raft messages, joining, the map | steps, surveys |
-/// | store | registration, heartbeats, ids, the map | its groups' Raft messages, absorbing, sleep and wake, reads and writes |
+/// | placement member | the group's Raft messages, joining, the map | steps, surveys, checks |
+/// | store | registration, heartbeats, findings, ids, the map | its groups' Raft messages, absorbing, sleep and wake, sums of replicas, reads and writes |
 /// | router | the map, tokens | reads and writes |
 /// | tool of an operator | nothing | nothing |
 pub fn permitted(callee: Role, caller: Role, method: u16) -> bool {
     use method::{PLACEMENT_JOIN, PLACEMENT_PROBE, PLACEMENT_WATCH_MAP};
     let between_stores = matches!(
         method,
-        method::STORE_ABSORB | method::STORE_SLEEP | method::STORE_WAKE | method::STORE_ALIVE
+        method::STORE_ABSORB
+            | method::STORE_SLEEP
+            | method::STORE_WAKE
+            | method::STORE_ALIVE
+            | method::STORE_SUM
+            | method::STORE_COMPARED
     );
     match (callee, caller, method >> 8) {
         (_, Role::Admin, _) => false,

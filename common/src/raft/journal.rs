@@ -98,6 +98,15 @@ pub fn check(dir: &Path, keyspaces: usize) -> Result<Outcome, OpenError> {
     if let Some(Defect { file, why }) = manifest::check(dir, keyspaces, is_written)? {
         return Ok(Outcome::Damaged { file, offset: 0, why });
     }
+    scan_all(&journals)
+}
+
+/// The part of [`check`] that reads the journals of a database, without its manifests.
+pub fn check_journals(dir: &Path) -> Result<Outcome, OpenError> {
+    scan_all(&journals(dir)?)
+}
+
+fn scan_all(journals: &[(u64, PathBuf)]) -> Result<Outcome, OpenError> {
     let mut chain = Chain::default();
     let mut outcome = Outcome::Clean;
     for (position, (_, path)) in journals.iter().enumerate() {

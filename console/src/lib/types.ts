@@ -21,8 +21,16 @@ export interface Cluster {
   ranges: Partial<Record<RangeState, number>>;
   under_replicated_ranges: number;
   unknown_spans: number;
+  divergent_ranges?: Divergence[];
   replication_factor: number;
   settled: boolean;
+}
+
+/** A range whose replicas hold different data. */
+export interface Divergence {
+  range_id: number;
+  index: number;
+  replicas: { replica_id: number; store_id: number; suspect: boolean }[];
 }
 
 export interface Leaving {

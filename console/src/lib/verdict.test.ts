@@ -46,3 +46,13 @@ test('disks that fill are one finding, and a full one is urgent', () => {
   expect(found.findings.map((finding) => [finding.grade, finding.what])).toEqual([['warn', 'The disks of 2 stores are 88 % full']]);
   expect(verdict(cluster(), [store(1, full(5))], [range('ok')], []).grade).toBe('bad');
 });
+
+test('replicas that differ are told, with who is not as the majority', () => {
+  const found = (suspects: number[]) => ({
+    range_id: 7, index: 40, replicas: [1, 2, 3].map((id) => ({ replica_id: id, store_id: id, suspect: suspects.includes(id) })),
+  });
+  const told = (suspects: number[]) => verdict(cluster({ divergent_ranges: [found(suspects)] }), stores, [range('ok')], []);
+  expect(told([3])).toMatchObject({ grade: 'bad', findings: [{ what: 'The replicas of range 7 differ', href: '/ranges/7' }] });
+  expect(told([3]).findings[0]?.so).toContain('What store 3 holds is not');
+  expect(told([]).findings[0]?.so).toContain('No majority');
+});

@@ -28,6 +28,7 @@ const FILLING = 0.8;
 export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], operators: Operator[], figures?: Figures, heartbeatMs = 1_000): Verdict {
   const usualSilenceMs = heartbeatMs * 2.5;
   const findings = [
+    ...divergenceFindings(cluster),
     ...rangeFindings(cluster, ranges, operators),
     ...storeFindings(stores, usualSilenceMs),
     ...memberFindings(cluster),
@@ -52,6 +53,17 @@ export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], oper
   } as const;
   const [title, detail] = told[bad > 0 ? 'bad' : worst];
   return { grade: worst, title, detail, findings };
+}
+
+function divergenceFindings(cluster: Cluster): Finding[] {
+  return (cluster.divergent_ranges ?? []).map((found) => {
+    const suspects = found.replicas.filter((replica) => replica.suspect).map((replica) => replica.store_id);
+    const so =
+      suspects.length === 0
+        ? 'No majority of them agrees.'
+        : `What ${suspects.length === 1 ? 'store' : 'stores'} ${suspects.join(', ')} ${suspects.length === 1 ? 'holds' : 'hold'} is not what the majority holds.`;
+    return { grade: 'bad' as const, what: `The replicas of range ${found.range_id} differ`, so: `${so} The runbook says what to do: HoldfastReplicasDiffer.`, href: `/ranges/${found.range_id}` };
+  });
 }
 
 function rangeFindings(cluster: Cluster, ranges: Range[], operators: Operator[]): Finding[] {

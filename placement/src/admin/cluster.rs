@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Leading;
+use super::check;
 use super::problem::Problem;
 use super::query::{self, Query};
 use crate::command::{Command, Outcome};
@@ -54,12 +55,13 @@ pub(super) fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) 
         .filter(|range| view.is_under_replicated(range))
         .count();
     let holes = view.state.map.holes().len();
+    let differ = check::differing(view);
     let leaderless = health.get(RangeHealth::NoLeader.name()).copied().unwrap_or(0);
     let absent = view.state.present_stores().count() - stores.get("up").copied().unwrap_or(0);
     let overall = match () {
         // A new leading member has not heard of everything yet.
         () if !view.is_settled() => "unknown",
-        () if leaderless > 0 || view.state.map.is_empty() => "critical",
+        () if leaderless > 0 || view.state.map.is_empty() || !differ.is_empty() => "critical",
         () if under > 0 || absent > 0 => "degraded",
         () => "ok",
     };
@@ -78,6 +80,7 @@ pub(super) fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) 
         "ranges": health,
         "under_replicated_ranges": under,
         "unknown_spans": holes,
+        "divergent_ranges": differ,
         "replication_factor": view.state.settings.replication_factor,
         "settled": view.is_settled(),
     })

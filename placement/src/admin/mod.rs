@@ -1,5 +1,6 @@
 //! The admin API over HTTP: one file a resource. Any member answers: one that does not lead hands the request on.
 
+mod check;
 mod cluster;
 mod console;
 mod decisions;
@@ -147,6 +148,7 @@ fn routes(admin: Admin) -> Router {
         .route("/v1/ranges/{id}/move", post(ranges::move_replica))
         .route("/v1/ranges/{id}/transfer-leader", post(ranges::transfer_leader))
         .route("/v1/ranges/{id}/merge", post(ranges::merge))
+        .route("/v1/ranges/{id}/check", post(check::range))
         .route("/v1/ranges/{id}/scatter", post(presplit::scatter_one))
         .route("/v1/presplits/{id}", get(presplit::show))
         .route("/v1/ranges/{id}/recover", post(recover::range))

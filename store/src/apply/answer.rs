@@ -80,6 +80,8 @@ pub enum Answer {
     Split(SplitAnswer),
     /// To a step of a merge; the bytes are those of [`MergeAnswer`].
     Merge(MergeAnswer),
+    /// To a check, which changes nothing; the bytes are those of `()`.
+    Check,
 }
 
 impl Answer {
@@ -89,6 +91,7 @@ impl Answer {
             Self::Writes(answers) => proto::encode(answers),
             Self::Split(answer) => proto::encode(answer),
             Self::Merge(answer) => proto::encode(answer),
+            Self::Check => proto::encode(&()),
         }
     }
 }

@@ -53,6 +53,8 @@ pub enum Effect {
     /// The range is to take over its right neighbour: what that was on this store has to be found out first, and then
     /// goes into [`merge::absorb`].
     Absorb(Absorb),
+    /// What the range holds at this entry is to be found out.
+    Check(u64),
 }
 
 /// Applies the entry at `index`.
@@ -74,6 +76,11 @@ pub fn apply(
                 ..merge::answered(Ok(()))
             },
             Err(refused) => merge::answered(Err(refused)),
+        }),
+        Command::Check { check } => Ok(Applied {
+            rows: Batch::with_capacity(1),
+            answer: Answer::Check,
+            effects: vec![Effect::Check(*check)],
         }),
     }
 }

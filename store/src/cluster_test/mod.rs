@@ -1,5 +1,6 @@
 //! Stores without a placement driver: several in one process, over real sockets and directories, told what to do directly.
 
+mod check;
 mod hibernation;
 mod membership;
 mod merge;

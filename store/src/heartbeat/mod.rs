@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::placement_client::{Error as CallError, PlacementClient};
+use holdfast_common::proto::check::{Findings, Report};
 use holdfast_common::proto::method;
 use holdfast_common::proto::placement::{
     AllocateIds, Error as Refusal, HeartbeatAnswer, IdBlock, Step, StepError,
@@ -37,6 +38,9 @@ const AFTER_REMOVAL: Duration = Duration::from_secs(30);
 /// Longest time that one heartbeat waits for the driver.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Time until what is found is told once more.
+const REMIND: Duration = Duration::from_secs(10);
+
 /// What the driver may set the interval to.
 const INTERVALS: std::ops::RangeInclusive<u64> = 50..=60_000;
 
@@ -54,6 +58,8 @@ pub(crate) struct Heart {
     /// When the driver last answered.
     answered: Instant,
     split_alone_after: Duration,
+    /// What the driver was last told of ranges whose replicas differ, and when.
+    findings: (Vec<Report>, Instant),
 }
 
 impl Heart {
@@ -70,6 +76,7 @@ impl Heart {
             spare: SpareIds::default(),
             answered: clock::now(),
             split_alone_after,
+            findings: (Vec::new(), clock::now()),
         }
     }
 
@@ -97,7 +104,10 @@ impl Heart {
             .call(method::PLACEMENT_HEARTBEAT, &heartbeat, deadline)
             .await
         {
-            Ok(answer) => self.heed(answer),
+            Ok(answer) => {
+                self.heed(answer);
+                self.tell_findings().await;
+            }
             Err(error) => self.unheard(&error),
         }
         self.mind_the_valve().await;
@@ -118,6 +128,27 @@ impl Heart {
         }
         for step in answer.steps {
             tokio::spawn(take(self.host.clone(), step));
+        }
+    }
+
+    /// Tells of ranges whose replicas differ: when that changes, and again and again, for another member may lead by now.
+    async fn tell_findings(&mut self) {
+        let differ = self.host.differing();
+        let (told, when) = &self.findings;
+        if differ == *told && (differ.is_empty() || when.elapsed() < REMIND) {
+            return;
+        }
+        let findings = Findings {
+            store: self.host.site.store,
+            differ,
+        };
+        let deadline = clock::now() + PATIENCE;
+        let heard = self
+            .placement
+            .call::<_, ()>(method::PLACEMENT_FINDINGS, &findings, deadline);
+        match heard.await {
+            Ok(()) => self.findings = (findings.differ, clock::now()),
+            Err(error) => tracing::warn!(%error, "the placement driver did not hear which replicas differ"),
         }
     }
 

@@ -12,10 +12,11 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Host, Turn};
 use crate::apply::ChildSeed;
+use crate::check;
 use crate::command::Absorb;
 use crate::machine::RangeHost;
 use crate::shared::SharedRange;
-use crate::state::RangeState;
+use crate::state::{Identity, RangeState};
 
 /// The store, as one state machine sees it. It does not keep the host alive, which keeps the machine.
 pub(super) struct Effects {
@@ -81,6 +82,23 @@ impl RangeHost for Effects {
             .ranges
             .overlaps(me, span)
             .or_else(|| host.ledger.destroying_overlaps(span))
+    }
+
+    fn check_begins(&self, me: Identity, check: u64) {
+        if let Some(host) = self.host.upgrade() {
+            check::begin(&host.site, me, check);
+        }
+    }
+
+    fn check<'a>(&'a self, me: Identity, check: u64) -> BoxFuture<'a, ()> {
+        async move {
+            // Not the host: applying may wait for the engine, and whoever stops the host for what applies.
+            let site = self.host.upgrade().map(|host| host.site.clone());
+            if let Some(site) = site {
+                check::at_entry(&site, me, check).await;
+            }
+        }
+        .boxed()
     }
 
     fn changed(&self, range: RangeId) {

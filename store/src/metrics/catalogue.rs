@@ -2,6 +2,7 @@
 
 use holdfast_common::telemetry::catalogue::{Label, Metric};
 
+use super::check::CHECKS;
 use super::hibernation::{CAUSES, SLEEPERS};
 use super::{CACHES, ELECTIONS, MERGES, OPS, OUTCOMES, PATHS, PROPOSALS, ROLES, SPLITS, STALLS, STATES};
 
@@ -133,6 +134,27 @@ pub const METRICS: &[Metric] = &[
         "holdfast_range_merges_total",
         &[Label::one_of("reason", &MERGES)],
         "Merges of ranges led here: `absorbed` its right neighbour, or `thawed` because it was called off.",
+    ),
+    Metric::counter(
+        "holdfast_store_checks_total",
+        &[Label::one_of("result", &CHECKS)],
+        "Comparisons of the replicas of ranges led here. `open`: of a replica it is not known what it holds, and the others agree; \
+         `failed`: they were not compared.",
+    ),
+    Metric::counter(
+        "holdfast_store_check_bytes_total",
+        &[],
+        "Bytes of keys and values of replicas here that were read to compare them with others.",
+    ),
+    Metric::counter(
+        "holdfast_store_divergence_total",
+        &[],
+        "Times that a check found different data in the replicas of a range that has one here. Never above 0 in a cluster that is sound.",
+    ),
+    Metric::gauge(
+        "holdfast_store_divergent_ranges",
+        &[],
+        "Ranges with a replica here whose replicas hold different data, as far as is known.",
     ),
     Metric::histogram(
         "holdfast_range_size_bytes",

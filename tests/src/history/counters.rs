@@ -24,7 +24,7 @@ pub fn check(events: &[Event]) -> Vec<String> {
                 Outcome::Maybe => unknown += 1,
                 Outcome::Failed(_) | Outcome::Refused => {}
             },
-            Act::Read(None) => {}
+            Act::Read(None) | Act::Delete { .. } => {}
         }
     }
     acknowledged.sort_unstable();

@@ -19,7 +19,7 @@ pub fn check(events: &[Event]) -> Vec<String> {
             Act::Read(Some(version)) => {
                 versions.insert(version.revision, &*version.value);
             }
-            Act::Read(None) => {}
+            Act::Read(None) | Act::Delete { .. } => {}
             Act::Write { value, outcome, .. } => {
                 let last = elements(value).last().copied().unwrap_or_default();
                 match outcome {

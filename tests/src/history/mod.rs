@@ -58,6 +58,15 @@ pub enum Outcome {
     Maybe,
 }
 
+/// For how long a value that was written stays, if nothing else happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// Counted from the start of the write: until then it must be there.
+    pub least: Micros,
+    /// Counted from the end of the write: from then on it must be gone.
+    pub most: Micros,
+}
+
 /// An operation on one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
@@ -67,11 +76,34 @@ pub enum Act {
     Write {
         /// What was to be written; no other write has the same.
         value: String,
+        /// For how long; none for ever, or for longer than the history lasts.
+        lifetime: Option<Lifetime>,
         /// On what condition.
         condition: Condition,
         /// What came of it.
         outcome: Outcome,
     },
+    /// A deletion. It has no revision: one that was applied says 0.
+    Delete {
+        /// On what condition.
+        condition: Condition,
+        /// What came of it.
+        outcome: Outcome,
+    },
+}
+
+impl Act {
+    /// Whether it may make the key absent, now or later.
+    pub fn ends_values(&self) -> bool {
+        matches!(
+            self,
+            Self::Delete { .. }
+                | Self::Write {
+                    lifetime: Some(_),
+                    ..
+                }
+        )
+    }
 }
 
 /// An operation and when it took place.

@@ -1,7 +1,8 @@
 //! One key's history by revision: the revisions tell in which order its writes took effect, so that is compared with the order in
 //! time, in O(n log n).
 //!
-//! Holds for keys that are never deleted: absence counts as revision 0.
+//! Absence counts as revision 0 where a key is never deleted and never expires. Where it may be, absence has no place in the order:
+//! what is there is checked all the same, and the search ([`super::search`]) checks what is not.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -38,9 +39,12 @@ pub fn check(events: &[Event]) -> Vec<String> {
         }
     }
     let revisions = values.keys().copied().collect();
-    check_conditions(&attempts, &revisions, &mut wrong);
+    let vanishes = events.iter().any(|event| event.act.ends_values());
+    check_conditions(&attempts, &revisions, vanishes, &mut wrong);
     check_failures(events, &attempts, &revisions, &mut wrong);
-    check_time(placed(events, &attempts), &mut wrong);
+    let mut placed = placed(events, &attempts);
+    placed.retain(|op| !vanishes || op.revision > 0);
+    check_time(placed, &mut wrong);
     wrong
 }
 
@@ -51,6 +55,7 @@ fn attempts<'a>(events: &'a [Event], wrong: &mut Vec<String>) -> HashMap<&'a str
             value,
             condition,
             outcome,
+            ..
         } = &event.act
         {
             let attempt = Attempt {
@@ -129,7 +134,12 @@ fn see<'a>(
 }
 
 /// A conditional write that was applied: nothing came between the revision that it asked for and its own.
-fn check_conditions(attempts: &HashMap<&str, Attempt>, revisions: &BTreeSet<u64>, wrong: &mut Vec<String>) {
+fn check_conditions(
+    attempts: &HashMap<&str, Attempt>,
+    revisions: &BTreeSet<u64>,
+    vanishes: bool,
+    wrong: &mut Vec<String>,
+) {
     for (value, attempt) in attempts {
         let revision = match (attempt.outcome, attempt.seen) {
             (Outcome::Done(revision), _) | (Outcome::Maybe, Some((revision, _))) => revision,
@@ -137,6 +147,7 @@ fn check_conditions(attempts: &HashMap<&str, Attempt>, revisions: &BTreeSet<u64>
         };
         let expected = match attempt.condition {
             Condition::None => continue,
+            Condition::Absent if vanishes => continue,
             Condition::Absent => 0,
             Condition::Revision(expected) => expected,
         };
@@ -164,13 +175,18 @@ fn check_failures(
 ) {
     let mut unexplained = BTreeSet::new();
     for event in events {
-        let Act::Write {
-            value,
-            condition,
-            outcome: Outcome::Failed(present),
-        } = &event.act
-        else {
-            continue;
+        let (value, condition, present) = match &event.act {
+            Act::Write {
+                value,
+                condition,
+                outcome: Outcome::Failed(present),
+                ..
+            } => (&**value, condition, present),
+            Act::Delete {
+                condition,
+                outcome: Outcome::Failed(present),
+            } => ("a deletion", condition, present),
+            _ => continue,
         };
         let as_asked = match condition {
             Condition::None => true,
@@ -205,6 +221,10 @@ fn placed(events: &[Event], attempts: &HashMap<&str, Attempt>) -> Vec<Placed> {
                     Outcome::Done(revision) => (*revision, true),
                     Outcome::Failed(present) => (present.unwrap_or(0), false),
                     Outcome::Refused | Outcome::Maybe => return None,
+                },
+                Act::Delete { outcome, .. } => match outcome {
+                    Outcome::Failed(present) => (present.unwrap_or(0), false),
+                    Outcome::Done(_) | Outcome::Refused | Outcome::Maybe => return None,
                 },
             };
             Some(Placed {
@@ -257,7 +277,7 @@ fn check_time(mut placed: Vec<Placed>, wrong: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::stories::{cas, put, read, refused, write};
+    use crate::history::stories::{cas, delete, lend, put, read, refused, write};
     use Outcome::{Done, Failed, Maybe, Refused};
 
     #[test]
@@ -368,6 +388,36 @@ mod tests {
             &[put(0, 1, "a", Done(10)), put(2, 3, "b", Done(9))],
             "was known at",
         );
+    }
+
+    #[test]
+    fn absence_has_no_place_where_a_key_may_vanish_and_the_rest_is_checked() {
+        let gone = delete(2, 3, Condition::None, Done(0));
+        let events = [
+            put(0, 1, "a", Done(10)),
+            gone.clone(),
+            read(4, 5, None),
+            write(6, 7, "b", Condition::Absent, Done(20)),
+            delete(8, 9, Condition::Revision(10), Failed(Some(20))),
+            lend(10, 11, "c", (100, 200), Done(30)),
+            read(900, 901, None),
+            delete(902, 903, Condition::Revision(30), Failed(None)),
+        ];
+        assert_eq!(check(&events), Vec::<String>::new());
+        let back = [
+            put(0, 1, "a", Done(10)),
+            put(0, 1, "b", Done(20)),
+            gone.clone(),
+            read(4, 5, Some((20, "b"))),
+            read(6, 7, Some((10, "a"))),
+        ];
+        refused(check, &back, "stale");
+        let failed = [
+            gone,
+            put(4, 5, "a", Done(10)),
+            delete(6, 7, Condition::Revision(10), Failed(Some(10))),
+        ];
+        refused(check, &failed, "as asked for");
     }
 
     #[test]

@@ -35,7 +35,12 @@ pub fn check_members(events: &[Event], pages: &[Page]) -> Vec<(String, String)> 
     // When each was first known to be a member: its acknowledgement, or the end of a page that has it.
     let mut known: HashMap<&str, Micros> = HashMap::new();
     let mut begun: HashMap<&str, Micros> = HashMap::new();
-    for event in events {
+    let removed: HashSet<&str> = events
+        .iter()
+        .filter(|event| event.act.ends_values())
+        .map(|event| &*event.key)
+        .collect();
+    for event in events.iter().filter(|event| !removed.contains(&*event.key)) {
         if let Act::Write {
             condition: Condition::Absent,
             outcome,

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Act, Condition, Event, Micros, Outcome};
+use super::{Act, Condition, Event, Lifetime, Micros, Outcome};
 
 /// Longest history that is searched.
 const MAX_OPERATIONS: usize = 1_000;
@@ -23,6 +23,8 @@ enum Step {
     Put(Value),
     /// Applied if the first is there.
     Swap(Value, Value),
+    /// Gone, if it is there: its time is up.
+    Expire(Value),
     /// Not applied: something other than this was there, and it is not known what.
     Other(Value),
 }
@@ -34,6 +36,7 @@ impl Step {
             Self::Read(value) => (state == value).then_some(state),
             Self::Put(value) => Some(value),
             Self::Swap(expected, value) => (state == expected).then_some(value),
+            Self::Expire(value) => Some(if state == value { 0 } else { state }),
             Self::Other(expected) => (state != expected).then_some(state),
         }
     }
@@ -78,7 +81,7 @@ impl<'a> Values<'a> {
         let mut values = Self::default();
         for event in events {
             match &event.act {
-                Act::Read(None) => {}
+                Act::Read(None) | Act::Delete { .. } => {}
                 Act::Read(Some(version)) => {
                     let number = values.number(&version.value);
                     values.revisions.insert(version.revision, number);
@@ -112,15 +115,14 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// What a write did and until when it did it; `None` for nothing.
+    /// What a write of a value, or of absence, did and until when it did it; `None` for nothing.
     fn write(
         &self,
-        value: &str,
+        number: Value,
         condition: Condition,
         outcome: Outcome,
         end: Micros,
     ) -> Result<Option<(Step, Micros)>, String> {
-        let number = self.numbers[value];
         let asked = self.asked_for(condition)?;
         let applied = asked.map_or(Step::Put(number), |asked| Step::Swap(asked, number));
         Ok(match outcome {
@@ -131,7 +133,7 @@ impl<'a> Values<'a> {
             Outcome::Failed(Some(present)) => match (self.revisions.get(&present), asked) {
                 (Some(present), _) => Some((Step::Read(*present), end)),
                 (None, Some(asked)) => Some((Step::Other(asked), end)),
-                (None, None) => return Err(format!("{value:?} failed without a condition")),
+                (None, None) => return Err("a write failed without a condition".to_owned()),
             },
         })
     }
@@ -151,10 +153,22 @@ fn operations(events: &[Event]) -> Result<Vec<Operation>, String> {
             }
             Act::Write {
                 value,
+                lifetime,
                 condition,
                 outcome,
-            } => match values.write(value, *condition, *outcome, event.end)? {
-                Some(written) => written,
+            } => {
+                let number = values.numbers[&**value];
+                let Some(written) = values.write(number, *condition, *outcome, event.end)? else {
+                    continue;
+                };
+                let is_failure = matches!(outcome, Outcome::Failed(_));
+                if let Some(lifetime) = lifetime.filter(|_| !is_failure) {
+                    operations.push(expiry(number, event.start, written.1, lifetime));
+                }
+                written
+            }
+            Act::Delete { condition, outcome } => match values.write(0, *condition, *outcome, event.end)? {
+                Some(deleted) => deleted,
                 None => continue,
             },
         };
@@ -164,12 +178,35 @@ fn operations(events: &[Event]) -> Result<Vec<Operation>, String> {
             step,
         });
     }
-    // One that nobody saw may be left out, unless something unknown was met.
+    // One that nobody saw may be left out, unless something unknown was met, or it may be why nothing is there.
     if !operations.iter().any(|op| matches!(op.step, Step::Other(_))) {
-        operations.retain(|op| op.end != Micros::MAX);
+        let lent: HashSet<Value> = operations
+            .iter()
+            .filter_map(|op| match op.step {
+                Step::Expire(value) => Some(value),
+                _ => None,
+            })
+            .collect();
+        operations.retain(|op| {
+            op.end != Micros::MAX
+                || match op.step {
+                    Step::Put(value) | Step::Swap(_, value) => value == 0 || lent.contains(&value),
+                    Step::Expire(_) => true,
+                    Step::Read(_) | Step::Other(_) => false,
+                }
+        });
     }
     operations.sort_by_key(|op| op.start);
     Ok(operations)
+}
+
+/// The end of a value that was written between `start` and `end`. If it is not there any more by then, that changes nothing.
+fn expiry(value: Value, start: Micros, end: Micros, lifetime: Lifetime) -> Operation {
+    Operation {
+        start: start.saturating_add(lifetime.least),
+        end: end.saturating_add(lifetime.most),
+        step: Step::Expire(value),
+    }
 }
 
 /// Whether there is an order; `None` after so many steps.

@@ -2,7 +2,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
-use crate::history::stories::{cas, put, read, write};
+use crate::history::stories::{cas, delete, lend, put, read, write};
 use Outcome::{Done as Applied, Failed, Maybe, Refused};
 
 fn accepted(events: &[Event]) {
@@ -46,6 +46,108 @@ fn a_lost_update_is_refused() {
     refused(&[
         put(0, 1, "a", Applied(10)),
         write(2, 5, "b", Condition::Absent, Applied(20)),
+    ]);
+}
+
+#[test]
+fn what_was_deleted_is_gone_until_it_is_written_again() {
+    let gone = |start, end, outcome| delete(start, end, Condition::None, outcome);
+    accepted(&[
+        put(0, 1, "a", Applied(10)),
+        gone(2, 5, Applied(0)),
+        read(3, 4, Some((10, "a"))),
+        read(6, 7, None),
+        gone(8, 9, Applied(0)),
+        write(10, 11, "b", Condition::Absent, Applied(20)),
+        delete(12, 13, Condition::Revision(10), Failed(Some(20))),
+        delete(14, 15, Condition::Revision(20), Applied(0)),
+        delete(16, 17, Condition::Revision(20), Failed(None)),
+    ]);
+    // Back from the dead.
+    refused(&[
+        put(0, 1, "a", Applied(10)),
+        gone(2, 3, Applied(0)),
+        read(4, 5, Some((10, "a"))),
+    ]);
+    // Gone without a reason.
+    refused(&[
+        put(0, 1, "a", Applied(10)),
+        read(2, 3, None),
+        gone(4, 5, Applied(0)),
+    ]);
+    refused(&[put(0, 1, "a", Applied(10)), gone(2, 3, Refused), read(4, 5, None)]);
+    // Deleted what it had not asked for.
+    refused(&[
+        put(0, 1, "a", Applied(10)),
+        put(2, 3, "b", Applied(20)),
+        delete(4, 5, Condition::Revision(10), Applied(0)),
+    ]);
+    refused(&[
+        put(0, 1, "a", Applied(10)),
+        delete(2, 3, Condition::Revision(10), Failed(None)),
+    ]);
+}
+
+#[test]
+fn a_deletion_of_unknown_outcome_may_take_effect_late_once_or_never() {
+    let unknown = delete(2, 3, Condition::None, Maybe);
+    let before = put(0, 1, "a", Applied(10));
+    accepted(&[before.clone(), unknown.clone(), read(4, 5, Some((10, "a")))]);
+    accepted(&[
+        before.clone(),
+        unknown.clone(),
+        read(4, 5, Some((10, "a"))),
+        read(6, 7, None),
+    ]);
+    refused(&[
+        before,
+        unknown,
+        read(4, 5, None),
+        put(6, 7, "b", Applied(20)),
+        read(8, 9, None),
+    ]);
+}
+
+#[test]
+fn what_has_a_time_to_live_is_there_for_so_long_and_no_longer() {
+    let lent = lend(0, 10, "a", (100, 120), Applied(10));
+    accepted(&[lent.clone(), read(90, 99, Some((10, "a"))), read(131, 132, None)]);
+    // Between the bounds it may go at any moment, once.
+    accepted(&[
+        lent.clone(),
+        read(101, 102, Some((10, "a"))),
+        read(103, 104, None),
+    ]);
+    accepted(&[lent.clone(), read(101, 102, None), read(103, 104, None)]);
+    refused(&[
+        lent.clone(),
+        read(101, 102, None),
+        read(103, 104, Some((10, "a"))),
+    ]);
+    refused(&[lent.clone(), read(90, 99, None)]);
+    refused(&[lent.clone(), read(131, 132, Some((10, "a")))]);
+    // What was written over it does not go with it.
+    accepted(&[
+        lent.clone(),
+        put(50, 51, "b", Applied(20)),
+        read(140, 141, Some((20, "b"))),
+    ]);
+    refused(&[lent.clone(), put(50, 51, "b", Applied(20)), read(140, 141, None)]);
+    // Absent is absent, for conditions too.
+    accepted(&[lent.clone(), write(140, 141, "b", Condition::Absent, Applied(20))]);
+    refused(&[lent, cas(140, 141, 10, "b", Applied(20))]);
+    // One of unknown outcome that nobody ever saw may have been there, and gone.
+    accepted(&[
+        put(0, 1, "a", Applied(10)),
+        lend(2, 3, "b", (10, 20), Maybe),
+        read(4, 5, Some((10, "a"))),
+        read(40, 41, None),
+    ]);
+    // A write that was not applied does not end anything.
+    refused(&[
+        put(0, 1, "a", Applied(10)),
+        lend(2, 3, "b", (10, 20), Refused),
+        read(40, 41, None),
     ]);
 }
 

@@ -1,6 +1,6 @@
 //! Short histories, for the tests of the checkers.
 
-use super::{Act, Condition, Event, Micros, Outcome, Version};
+use super::{Act, Condition, Event, Lifetime, Micros, Outcome, Version};
 
 /// A read between two instants, and what it found.
 pub(crate) fn read(start: Micros, end: Micros, found: Option<(u64, &str)>) -> Event {
@@ -37,10 +37,38 @@ pub(crate) fn write(
         end,
         Act::Write {
             value: value.to_owned(),
+            lifetime: None,
             condition,
             outcome,
         },
     )
+}
+
+/// A write of something that stays between `least` and `most`.
+pub(crate) fn lend(
+    start: Micros,
+    end: Micros,
+    value: &str,
+    (least, most): (Micros, Micros),
+    outcome: Outcome,
+) -> Event {
+    let (value, lifetime) = (value.to_owned(), Some(Lifetime { least, most }));
+    let condition = Condition::None;
+    event(
+        start,
+        end,
+        Act::Write {
+            value,
+            lifetime,
+            condition,
+            outcome,
+        },
+    )
+}
+
+/// A deletion.
+pub(crate) fn delete(start: Micros, end: Micros, condition: Condition, outcome: Outcome) -> Event {
+    event(start, end, Act::Delete { condition, outcome })
 }
 
 /// The history is refused by the checker, for this reason.

@@ -22,14 +22,17 @@ pub(super) enum Kind {
     List,
     Counter,
     Set,
+    /// What is deleted, or has a time to live.
+    Fleeting,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Register,
     Kind::CompareAndSet,
     Kind::List,
     Kind::Counter,
     Kind::Set,
+    Kind::Fleeting,
 ];
 
 /// Clients that share keys.
@@ -67,6 +70,7 @@ impl Group {
             Kind::List => "list",
             Kind::Counter => "count",
             Kind::Set => "set",
+            Kind::Fleeting => "fleeting",
         };
         let (group, round) = (self.number, self.round);
         (

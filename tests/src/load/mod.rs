@@ -1,6 +1,7 @@
 //! Clients that keep a cluster busy through several routers and record all that they do and are told: see [`crate::history`].
 //!
-//! A group of eight clients shares its keys: registers, keys that are only written by compare-and-set, lists, counters and sets, under
+//! A group of eight clients shares its keys: registers, keys that are only written by compare-and-set, lists, counters, sets, and
+//! registers whose values are deleted and have times to live, under
 //! each of several letters, so that splits between letters put them into several ranges. After some hundred operations the group
 //! goes on to fresh keys, so that each key's history is short enough to be searched.
 
@@ -56,7 +57,17 @@ struct Shared {
     name: u64,
     routers: Vec<String>,
     round: u64,
+    clocks: Clocks,
     groups: Vec<Group>,
+}
+
+/// What becomes of the clocks of a cluster's stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// They agree, so that what has a time to live is there for so long, and no longer.
+    Agree,
+    /// They are set, or were: what has a time to live may go when one of them says so. An hour is beyond what they are set by.
+    AreSet,
 }
 
 /// Clients at work.
@@ -68,7 +79,7 @@ pub struct Load {
 
 impl Load {
     /// Starts so many clients of the routers at these addresses. The seed chooses what they do; each round, from 1 on, has keys of its own.
-    pub fn start(routers: Vec<String>, clients: usize, seed: u64, round: u64) -> Self {
+    pub fn start(routers: Vec<String>, clients: usize, seed: u64, round: u64, clocks: Clocks) -> Self {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             answered: AtomicUsize::new(0),
@@ -79,6 +90,7 @@ impl Load {
                 .map(|group| Group::new(group, round))
                 .collect(),
             round,
+            clocks,
         });
         let work = |client: usize| tokio::spawn(worker::work(shared.clone(), client, client / GROUP, seed));
         Self {

@@ -8,8 +8,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use reqwest::{Method, RequestBuilder, header};
 use serde_json::Value;
 
-use super::{Recorded, Shared, keys};
-use crate::history::{Act, Condition, Event, Micros, Outcome, Page, Version};
+use super::{Clocks, Recorded, Shared, keys};
+use crate::history::{Act, Condition, Event, Lifetime, Micros, Outcome, Page, Version};
 use crate::transport::Unsent;
 use crate::{Answer, Client};
 
@@ -25,6 +25,15 @@ const REPETITIONS: usize = 4;
 /// Rows of a page.
 const PAGE_ROWS: usize = 100;
 
+/// Seconds that values live which are to go while it is looked,
+const BRIEF: u64 = 2;
+
+/// and that are longer than it is ever looked, even by a clock that is 10 minutes ahead.
+const LONG: u64 = 3_600;
+
+/// How exactly a value goes, microseconds: its end is counted in milliseconds, and so are the clocks.
+const EXACT: Micros = 100_000;
+
 /// After an answer that was not what was asked for.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -36,6 +45,15 @@ pub(super) struct Recorder {
     router: usize,
     named: u64,
     recorded: Recorded,
+}
+
+/// What is to become of a key.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// This value, for so many seconds, or for ever.
+    Put(String, Option<u64>),
+    /// Nothing.
+    Delete,
 }
 
 /// What an HTTP request came to.
@@ -140,45 +158,65 @@ impl Recorder {
         Some(found)
     }
 
-    /// A write. A named one is repeated under its name while its outcome is unknown, through one router after the other.
-    pub(super) async fn write(
-        &mut self,
-        key: &str,
-        value: String,
-        condition: Condition,
-        is_named: bool,
-    ) -> Outcome {
+    /// Seconds after which a value is to go: soon, if that is wanted and can be judged.
+    pub(super) fn time_to_live(&self, is_brief: bool) -> u64 {
+        match self.shared.clocks {
+            Clocks::Agree if is_brief => BRIEF,
+            Clocks::Agree | Clocks::AreSet => LONG,
+        }
+    }
+
+    /// A write.
+    pub(super) async fn write(&mut self, key: &str, value: String, condition: Condition, is_named: bool) {
+        self.change(key, Change::Put(value, None), condition, is_named)
+            .await;
+    }
+
+    /// A write or a deletion. A named one is repeated under its name while its outcome is unknown, through one router after the
+    /// other.
+    pub(super) async fn change(&mut self, key: &str, change: Change, condition: Condition, is_named: bool) {
         let run = self.shared.name;
         let name = is_named.then(|| format!("{run:x}-{}", self.unique()));
         let start = self.now();
-        let mut outcome = self.attempt(key, &value, condition, name.as_deref()).await;
+        let mut outcome = self.attempt(key, &change, condition, name.as_deref()).await;
         for _ in 0..REPETITIONS {
             if name.is_none() || outcome != Outcome::Maybe {
                 break;
             }
             self.router = (self.router + 1) % self.routers.len();
-            let again = self.attempt(key, &value, condition, name.as_deref()).await;
+            let again = self.attempt(key, &change, condition, name.as_deref()).await;
             // That a repetition was refused says nothing about the one before.
             if again != Outcome::Refused {
                 outcome = again;
             }
         }
-        self.event(
-            key,
-            start,
-            Act::Write {
+        let act = match change {
+            Change::Put(value, ttl) => Act::Write {
                 value,
+                lifetime: ttl.and_then(lifetime),
                 condition,
                 outcome,
             },
-        );
-        outcome
+            Change::Delete => Act::Delete { condition, outcome },
+        };
+        self.event(key, start, act);
     }
 
-    async fn attempt(&mut self, key: &str, value: &str, condition: Condition, name: Option<&str>) -> Outcome {
-        let mut request = self
-            .request(Method::PUT, &format!("{}?timeout_ms={DEADLINE_MS}", path(key)))
-            .body(value.to_owned());
+    async fn attempt(
+        &mut self,
+        key: &str,
+        change: &Change,
+        condition: Condition,
+        name: Option<&str>,
+    ) -> Outcome {
+        let url = format!("{}?timeout_ms={DEADLINE_MS}", path(key));
+        let mut request = match change {
+            Change::Put(value, None) => self.request(Method::PUT, &url).body(value.clone()),
+            Change::Put(value, Some(ttl)) => self
+                .request(Method::PUT, &format!("{url}&ttl={ttl}"))
+                .body(value.clone()),
+            Change::Delete => self.request(Method::DELETE, &url),
+        };
         request = match condition {
             Condition::None => request,
             Condition::Absent => request.header(header::IF_NONE_MATCH, "*"),
@@ -193,12 +231,13 @@ impl Recorder {
             Heard::Lost => return Outcome::Maybe,
         };
         match (answer.status, answer.revision) {
+            (204, _) if matches!(change, Change::Delete) => Outcome::Done(0),
             (201 | 204, Some(revision)) => Outcome::Done(revision),
             (412, present) => Outcome::Failed(present),
             (429 | 503 | 507, _) => Outcome::Refused,
             (504, _) => Outcome::Maybe,
             _ => {
-                self.unexpected(&format!("PUT {key}"), &answer);
+                self.unexpected(&format!("{change:?} {key}"), &answer);
                 Outcome::Maybe
             }
         }
@@ -261,6 +300,15 @@ impl Recorder {
 fn is_unsent(error: &anyhow::Error) -> bool {
     let refused = error.downcast_ref::<reqwest::Error>();
     refused.is_some_and(reqwest::Error::is_connect) || error.is::<Unsent>()
+}
+
+/// Between which moments a value has to go; none if later than it is looked.
+fn lifetime(ttl: u64) -> Option<Lifetime> {
+    let micros = ttl * 1_000_000;
+    (ttl < LONG).then(|| Lifetime {
+        least: micros - EXACT,
+        most: micros + EXACT,
+    })
 }
 
 fn page_of(body: &[u8]) -> Option<(Vec<(String, Version)>, bool)> {

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::keys::Kind;
-use super::recorder::Recorder;
+use super::recorder::{Change, Recorder};
 use super::{LETTERS, Recorded, Shared};
 use crate::history::Condition;
 
@@ -40,6 +40,7 @@ pub(super) async fn work(shared: Arc<Shared>, client: usize, group: usize, seed:
                 change(&mut recorder, &mut random, &key, increment).await;
             }
             Kind::Set => set(&mut recorder, &mut random, &key).await,
+            Kind::Fleeting => fleeting(&mut recorder, &mut random, &key).await,
         }
     }
     recorder.done()
@@ -54,6 +55,33 @@ async fn register(recorder: &mut Recorder, random: &mut StdRng, key: &str) {
             .write(key, value, Condition::None, random.random_bool(0.5))
             .await;
     }
+}
+
+/// Reads, writes for ever or for a while, and deletes, some of it on condition of what was just read.
+async fn fleeting(recorder: &mut Recorder, random: &mut StdRng, key: &str) {
+    let found = match random.random_bool(0.6) {
+        true => recorder.get(key).await,
+        false => None,
+    };
+    let condition = match &found {
+        _ if random.random_bool(0.5) => Condition::None,
+        None => Condition::None,
+        Some(None) => Condition::Absent,
+        Some(Some(version)) => Condition::Revision(version.revision),
+    };
+    let change = match random.random_range(0..10) {
+        0..4 => return,
+        // Of what is absent there is nothing to ask for.
+        4..7 if condition != Condition::Absent => Change::Delete,
+        4..9 => {
+            let ttl = recorder.time_to_live(random.random_bool(0.7));
+            Change::Put(recorder.unique(), Some(ttl))
+        }
+        _ => Change::Put(recorder.unique(), None),
+    };
+    recorder
+        .change(key, change, condition, random.random_bool(0.5))
+        .await;
 }
 
 /// Reads, and mostly puts back what is made of it, unless someone else was faster.

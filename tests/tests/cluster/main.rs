@@ -1,5 +1,6 @@
 //! Clusters of real processes, started by `holdfast up`, written to, killed and started again.
 
+mod check;
 mod client;
 mod counting;
 mod damage;

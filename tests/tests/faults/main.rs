@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use holdfast_tests::load::Clocks;
 use holdfast_tests::nemesis::{Cut, Fault, Planned, Victim, schedule};
 use holdfast_tests::site::{Plan, Site, network};
 
@@ -92,6 +93,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             seed: seed + number,
             faults: &faults,
             changes: true,
+            clocks: Clocks::AreSet,
             must_make: false,
         };
         total.add(round.play(&mut site).await);
@@ -131,6 +133,7 @@ async fn brief(args: &Args, seed: u64) -> anyhow::Result<bool> {
         seed,
         faults: &faults,
         changes: true,
+        clocks: Clocks::Agree,
         must_make: true,
     };
     let report = round.play(&mut site).await;

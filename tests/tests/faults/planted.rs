@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use holdfast_tests::load::Clocks;
 use holdfast_tests::nemesis::{Cut, Fault, Planned, Victim};
 use holdfast_tests::site::{Plan, Site};
 
@@ -73,6 +74,7 @@ pub(crate) async fn is_found(bug: Bug, seed: u64) -> anyhow::Result<bool> {
             seed: seed + number,
             faults: &faults,
             changes: bug == Bug::UncheckedBounds,
+            clocks: Clocks::Agree,
             must_make: true,
         };
         is_found = round.play(&mut site).await.has_violations();

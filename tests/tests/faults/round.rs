@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use holdfast_tests::healing;
 use holdfast_tests::history::{self, Act, History, Outcome};
-use holdfast_tests::load::{Load, Recorded};
+use holdfast_tests::load::{Clocks, Load, Recorded};
 use holdfast_tests::nemesis::changes::{self, Made};
 use holdfast_tests::nemesis::{Nemesis, Planned, Summary};
 use holdfast_tests::site::Site;
@@ -25,6 +25,8 @@ pub(crate) struct Round<'a> {
     pub(crate) seed: u64,
     pub(crate) faults: &'a [Planned],
     pub(crate) changes: bool,
+    /// Whether clocks are set, in this round or in one before it.
+    pub(crate) clocks: Clocks,
     /// Whether a fault that can't be made is a finding.
     pub(crate) must_make: bool,
 }
@@ -66,7 +68,7 @@ impl Round<'_> {
     }
 
     async fn play_into(&self, site: &mut Site, report: &mut Report) -> anyhow::Result<()> {
-        let load = Load::start(site.routers(), CLIENTS, self.seed, self.number);
+        let load = Load::start(site.routers(), CLIENTS, self.seed, self.number, self.clocks);
         load.progress(100, Duration::from_secs(30)).await?;
         let stop = Arc::new(AtomicBool::new(!self.changes));
         let changing = tokio::spawn(changes::make(site.admins(), self.seed, stop.clone()));
@@ -137,6 +139,9 @@ fn is_unknown(act: &Act) -> bool {
     matches!(
         act,
         Act::Write {
+            outcome: Outcome::Maybe,
+            ..
+        } | Act::Delete {
             outcome: Outcome::Maybe,
             ..
         }

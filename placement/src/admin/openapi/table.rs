@@ -240,6 +240,16 @@ pub(super) const TABLE: &[Entry] = &[
     ),
     change("/v1/ranges/{id}/scatter", "Spread the replicas of a range", &[]),
     Entry {
+        query: &[],
+        answers: &[(200, "What each replica holds, and whether that is the same")],
+        problems: FINDING,
+        ..change(
+            "/v1/ranges/{id}/check",
+            "Compare the replicas of a range, at one entry of its log",
+            &[],
+        )
+    },
+    Entry {
         query: &[WAIT, DRY_RUN],
         example: r#"{"lost_stores": [2, 3]}"#,
         ..change(
