@@ -124,7 +124,7 @@ impl TcpListener {
                 });
                 let ends = next.await;
                 let peer = ends.peer;
-                Ok((Connection::new(listening.world.clone(), ends), peer))
+                Ok((Connection::stream(listening.world.clone(), ends), peer))
             }
         }
     }
@@ -163,7 +163,7 @@ impl TcpStream {
             }
             done.map_or(Poll::Pending, Poll::Ready)
         });
-        Ok(Connection::new(here.world, ends.await?))
+        Ok(Connection::stream(here.world, ends.await?))
     }
 
     /// Who is at the other end.
@@ -232,7 +232,7 @@ impl TcpStream {
 }
 
 impl Connection {
-    fn new(world: Arc<World>, ends: Ends) -> TcpStream {
+    fn stream(world: Arc<World>, ends: Ends) -> TcpStream {
         let Ends {
             reading,
             writing,

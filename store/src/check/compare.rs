@@ -98,7 +98,10 @@ impl Host {
                     know.insert(other.store);
                     Ok(())
                 }
-                Err(NetError::Remote { code, .. }) if code == ErrorCode::UnknownMethod => {
+                Err(NetError::Remote {
+                    code: ErrorCode::UnknownMethod,
+                    ..
+                }) => {
                     know.remove(&other.store);
                     Err(format!("store {} runs a version without checks", other.store))
                 }

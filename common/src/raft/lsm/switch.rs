@@ -91,6 +91,7 @@ pub fn fjalls(keyspace: &Keyspace) -> Option<&fjall::Keyspace> {
 
 pub(super) fn open_with(dir: &Path, configure: impl FnOnce(Builder) -> Builder) -> fjall::Result<Database> {
     if let Some(here) = simulation::here() {
+        std::fs::create_dir_all(dir)?; // As fjall does: others have files in there.
         return Ok(Database::Simulated(here.world.volumes().of(dir)));
     }
     configure(fjall::Database::builder(dir))
