@@ -5,7 +5,8 @@
 //! something to be decided by a person.
 
 use holdfast_common::ids::{RangeId, StoreId};
-use holdfast_common::proto::placement::{Error, Lose};
+use holdfast_common::proto::placement::Error;
+use holdfast_common::proto::recovery::Lose;
 use holdfast_common::range::Descriptor;
 
 use crate::command::{Changes, Command, Outcome};

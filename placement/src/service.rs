@@ -10,9 +10,10 @@ use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service, StreamRep
 use holdfast_common::proto::access::{Told, WatchAccess};
 use holdfast_common::proto::check::Findings;
 use holdfast_common::proto::placement::{
-    AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, Lose, MapEvent, MapVersion,
-    Register, Registered, WatchMap,
+    AllocateIds, Error, Heartbeat, HeartbeatAnswer, IdBlock, Join, Joined, MapEvent, MapVersion, Register,
+    Registered, WatchMap,
 };
+use holdfast_common::proto::recovery::Lose;
 use holdfast_common::proto::{self, method};
 use holdfast_common::raft::network::{Inbound, is_raft};
 use serde::Serialize;

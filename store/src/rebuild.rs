@@ -7,7 +7,8 @@ use holdfast_common::ids::StoreId;
 use holdfast_common::net::{Client, ClientConfig, ClusterIdCell, PeerInfo, Role};
 use holdfast_common::placement_client::{Error as CallError, PlacementClient};
 use holdfast_common::proto::method;
-use holdfast_common::proto::placement::{self, Lose};
+use holdfast_common::proto::placement;
+use holdfast_common::proto::recovery::Lose;
 use holdfast_common::tls::Tls;
 use tokio_util::sync::CancellationToken;
 

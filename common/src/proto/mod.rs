@@ -66,7 +66,7 @@ pub mod method {
     /// [`super::access::WatchAccess`] → a stream of [`super::access::Rules`]: all of them at first and after each change, and a
     /// sign of life in between.
     pub const PLACEMENT_WATCH_ACCESS: u16 = 0x0307;
-    /// [`super::placement::Lose`] → `Result<(), placement::Error>`, from a store.
+    /// [`super::recovery::Lose`] → `Result<(), placement::Error>`, from a store.
     pub const PLACEMENT_LOSE: u16 = 0x0308;
     /// [`super::check::Findings`] → `Result<(), placement::Error>`, from a store.
     pub const PLACEMENT_FINDINGS: u16 = 0x0309;

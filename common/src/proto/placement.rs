@@ -155,19 +155,6 @@ pub struct Registered {
     pub store: StoreId,
 }
 
-/// A store has found that what it has on disk is damaged. It will never come back; whoever starts in its place is another one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lose {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The store.
-    pub store: StoreId,
-    /// As it registered with: proves that it is this store that gives up.
-    pub directory: u64,
-    /// What was found, for people.
-    pub reason: String,
-}
-
 /// What a store says of itself, every [`HeartbeatAnswer::interval_ms`] and at once after a change of leader or epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Heartbeat {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{RangeId, ReplicaId, StoreId};
+use crate::ids::{ClusterId, RangeId, ReplicaId, StoreId};
 use crate::key::Span;
 use crate::range::{Descriptor, Epoch};
 
@@ -72,4 +72,17 @@ pub struct Recover {
     pub epoch: Epoch,
     /// What of its span it keeps: the rest belongs to other ranges by now.
     pub span: Span,
+}
+
+/// A store has found that what it has on disk is damaged. It will never come back; whoever starts in its place is another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lose {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The store.
+    pub store: StoreId,
+    /// As it registered with: proves that it is this store that gives up.
+    pub directory: u64,
+    /// What was found, for people.
+    pub reason: String,
 }

@@ -1,18 +1,20 @@
 //! Fjall, or a simulated disk.
 
-use std::collections::BTreeMap;
-use std::ops::{Bound, RangeBounds};
+mod reading;
+
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
-use std::vec;
 
 use bytes::Bytes;
-use fjall::{KeyspaceCreateOptions, PersistMode, Readable as _};
+use fjall::{KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
+use self::reading::within;
+pub use self::reading::{Guard, Iter, Readable, Snapshot};
 use super::Builder;
 use crate::simulation;
-use crate::simulation::volume::{Change, Rows, Volume};
+use crate::simulation::volume::{Change, Volume};
 
 /// A database.
 #[derive(Clone)]
@@ -30,15 +32,6 @@ pub enum Keyspace {
     Real(fjall::Keyspace),
     /// A simulated one.
     Simulated(Arc<Mutex<Volume>>, String),
-}
-
-/// A database at one moment.
-#[derive(Clone)]
-pub enum Snapshot {
-    /// Fjall's.
-    Real(fjall::Snapshot),
-    /// A simulated one.
-    Simulated(Arc<BTreeMap<String, Rows>>, u64),
 }
 
 /// A batch to be written.
@@ -63,22 +56,6 @@ pub enum Ingested {
     Row(fjall::UserKey, Option<Bytes>),
     /// That was all.
     End,
-}
-
-/// Rows, in order from either end.
-pub enum Iter {
-    /// Fjall's.
-    Real(fjall::Iter),
-    /// A simulated one.
-    Simulated(vec::IntoIter<(Bytes, Bytes)>),
-}
-
-/// A row.
-pub enum Guard {
-    /// Fjall's.
-    Real(fjall::Guard),
-    /// A simulated one.
-    Simulated(Bytes, Bytes),
 }
 
 /// The keyspace as fjall has it, if it does.
@@ -265,67 +242,6 @@ impl Keyspace {
     }
 }
 
-/// Reads of a moment.
-pub trait Readable {
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// The disk's.
-    fn get(&self, keyspace: &Keyspace, key: &[u8]) -> fjall::Result<Option<fjall::UserValue>>;
-
-    /// Rows by key.
-    fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter;
-
-    /// Rows whose keys begin so.
-    fn prefix(&self, keyspace: &Keyspace, prefix: &[u8]) -> Iter;
-}
-
-impl Readable for Snapshot {
-    fn get(&self, keyspace: &Keyspace, key: &[u8]) -> fjall::Result<Option<fjall::UserValue>> {
-        match (self, keyspace) {
-            (Self::Real(snapshot), Keyspace::Real(keyspace)) => snapshot.get(keyspace, key),
-            (Self::Simulated(all, _), Keyspace::Simulated(_, name)) => Ok(all
-                .get(name)
-                .and_then(|rows| rows.get(key))
-                .cloned()
-                .map(Into::into)),
-            _ => Ok(None),
-        }
-    }
-
-    fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter {
-        match (self, keyspace) {
-            (Self::Real(snapshot), Keyspace::Real(keyspace)) => Iter::Real(snapshot.range(keyspace, range)),
-            (Self::Simulated(all, _), Keyspace::Simulated(_, name)) => {
-                all.get(name).map_or_else(nothing, |rows| within(rows, &range))
-            }
-            _ => nothing(),
-        }
-    }
-
-    fn prefix(&self, keyspace: &Keyspace, prefix: &[u8]) -> Iter {
-        match (self, keyspace) {
-            (Self::Real(snapshot), Keyspace::Real(keyspace)) => Iter::Real(snapshot.prefix(keyspace, prefix)),
-            (Self::Simulated(all, _), Keyspace::Simulated(_, name)) => {
-                let rows = all.get(name).cloned().unwrap_or_default();
-                let found = rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
-                collected(found.take_while(|(key, _)| key.starts_with(prefix)))
-            }
-            _ => nothing(),
-        }
-    }
-}
-
-impl Snapshot {
-    /// The sequence number of its moment.
-    pub fn seqno(&self) -> u64 {
-        match self {
-            Self::Real(snapshot) => snapshot.seqno(),
-            Self::Simulated(_, seqno) => *seqno,
-        }
-    }
-}
-
 impl OwnedWriteBatch {
     /// An empty one.
     pub fn with_capacity(database: Database, capacity: usize) -> Self {
@@ -436,79 +352,9 @@ impl Ingestion<'_> {
     }
 }
 
-impl Iterator for Iter {
-    type Item = Guard;
-
-    fn next(&mut self) -> Option<Guard> {
-        match self {
-            Self::Real(rows) => rows.next().map(Guard::Real),
-            Self::Simulated(rows) => rows.next().map(|(key, value)| Guard::Simulated(key, value)),
-        }
-    }
-}
-
-impl DoubleEndedIterator for Iter {
-    fn next_back(&mut self) -> Option<Guard> {
-        match self {
-            Self::Real(rows) => rows.next_back().map(Guard::Real),
-            Self::Simulated(rows) => rows.next_back().map(|(key, value)| Guard::Simulated(key, value)),
-        }
-    }
-}
-
-impl Guard {
-    /// Its key.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn key(self) -> fjall::Result<fjall::UserKey> {
-        match self {
-            Self::Real(guard) => guard.key(),
-            Self::Simulated(key, _) => Ok(key.into()),
-        }
-    }
-
-    /// Its key and its value.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn into_inner(self) -> fjall::Result<fjall::KvPair> {
-        match self {
-            Self::Real(guard) => guard.into_inner(),
-            Self::Simulated(key, value) => Ok((key.into(), value.into())),
-        }
-    }
-}
-
 fn persist(volume: &mut Volume, mode: PersistMode) {
     match mode {
         PersistMode::Buffer => volume.flush(),
         PersistMode::SyncData | PersistMode::SyncAll => volume.sync(),
     }
-}
-
-fn within<K: AsRef<[u8]>>(rows: &Rows, range: &impl RangeBounds<K>) -> Iter {
-    let bounds = (
-        range.start_bound().map(AsRef::as_ref),
-        range.end_bound().map(AsRef::as_ref),
-    );
-    let (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) =
-        bounds
-    else {
-        return collected(rows.range::<[u8], _>(bounds));
-    };
-    // What a map panics at, and fjall answers with nothing.
-    if start >= end && !matches!(bounds, (Bound::Included(a), Bound::Included(b)) if a == b) {
-        return nothing();
-    }
-    collected(rows.range::<[u8], _>(bounds))
-}
-
-fn collected<'a>(rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>) -> Iter {
-    let rows: Vec<_> = rows.map(|(key, value)| (key.clone(), value.clone())).collect();
-    Iter::Simulated(rows.into_iter())
-}
-
-fn nothing() -> Iter {
-    Iter::Simulated(Vec::new().into_iter())
 }
