@@ -113,7 +113,7 @@ fn nothing(why: &str) -> Told {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Stopped> {
-    match tokio::task::spawn_blocking(work).await {
+    match holdfast_common::blocking::run(work).await {
         // The runtime is shutting down.
         Err(_) => Err(Stopped::Told),
         Ok(worked) => worked.map_err(Stopped::Failed),

@@ -95,7 +95,7 @@ async fn a_store_is_looked_into_when_it_does_not_run() -> anyhow::Result<()> {
     let damaged = verify()?;
     let report: serde_json::Value = serde_json::from_slice(&damaged.stdout)?;
     ensure!(
-        damaged.status.code() == Some(1) && report["damaged"] == 1 && report["records"] == 20,
+        damaged.status.code() == Some(7) && report["damaged"] == 1 && report["records"] == 20,
         "{damaged:?}"
     );
     let said = String::from_utf8_lossy(&damaged.stderr);
