@@ -149,7 +149,11 @@ async fn connection(socket: Socket, caller: Caller, shared: Shared) {
     }
     let activity = Arc::new(Activity::of(caller));
     let mut socket = Guarded::new(socket, activity.clone(), shared.patience);
-    let ended = match socket.speaks_http2().await {
+    // Whoever has sent nothing is waiting for nothing.
+    let Some(begun) = shared.shutdown.run_until_cancelled(socket.speaks_http2()).await else {
+        return;
+    };
+    let ended = match begun {
         Ok(true) => http2(socket, activity, &shared).await,
         Ok(false) => http1(socket, activity, &shared).await,
         Err(error) => return tracing::debug!(%error, "a client sent no request"),

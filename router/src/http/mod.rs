@@ -36,7 +36,7 @@ use std::sync::Arc;
 use holdfast_common::access::Principal;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::proto::kv::Once;
-use http::header::{ALLOW, CONNECTION, EXPECT, HeaderValue};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -189,6 +189,15 @@ impl Resource {
     }
 }
 
+/// Leaves the body out and its length in: for `HEAD`, where connections of HTTP/1 do so by themselves and those of HTTP/2 don't.
+fn leave_body_out(response: &mut Response<Body>) {
+    let body = std::mem::replace(response.body_mut(), Body::Empty);
+    if let Some(length) = body.known_len().filter(|length| *length > 0) {
+        let headers = response.headers_mut();
+        headers.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+}
+
 fn unknown_path() -> Problem {
     Problem::new(Code::UnknownPath, "nothing is served at this path")
 }
@@ -250,6 +259,7 @@ impl Front {
             is_last: false,
         };
         let version = exchange.head.version;
+        let without_body = exchange.head.method == Method::HEAD && version >= Version::HTTP_2;
         let (op, answer) = exchange.dispatch(activity).await;
         exchange.drop_small_body().await;
         let Exchange {
@@ -269,6 +279,9 @@ impl Front {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response.headers_mut().insert(X_REQUEST_ID, id.into_header());
+        if without_body {
+            leave_body_out(&mut response);
+        }
         activity.answer(cut_short);
         let bytes = response.body().known_len().unwrap_or(0);
         if let Some(spending) = &spending {

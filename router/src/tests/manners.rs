@@ -62,6 +62,46 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
 }
 
 #[tokio::test]
+async fn a_router_that_stops_does_not_wait_for_who_has_sent_nothing() {
+    let limits = crate::Limits {
+        shutdown_grace_ms: 3_600_000,
+        idle_timeout_ms: 3_600_000,
+        header_timeout_ms: 3_600_000,
+        ..crate::Limits::default()
+    };
+    let (_cluster, router, mut client) = start_with(limits).await;
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(60), router.stop());
+    stopped.await.expect("nobody is served");
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn head_over_http_2_has_the_length_and_not_the_body() {
+    let (_cluster, router, _client) = start().await;
+    let mut sender = http2(&router).await;
+    assert_eq!(send(&mut sender, "PUT", "/v1/kv/a", b"one").await.0, 201);
+    for (path, status, length) in [
+        ("/v1/kv/a", 200, Some("3")),
+        ("/v1/kv/absent", 404, None),
+        ("/v1/kv?prefix=a", 200, None),
+        ("/v1/kv?prefix=%zz", 400, None),
+    ] {
+        let request = Request::head(format!("http://router{path}"))
+            .body(Full::default())
+            .expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        assert_eq!(response.status(), status, "{path}");
+        let told = response.headers().get("content-length").cloned();
+        if let Some(length) = length {
+            assert_eq!(told.expect("a length"), length, "{path}");
+        }
+        let body = response.into_body().collect().await.expect("a whole answer");
+        assert!(body.to_bytes().is_empty(), "{path}");
+    }
+    router.stop().await;
+}
+
+#[tokio::test]
 async fn a_first_byte_that_both_versions_share_waits_for_the_next() {
     let (_cluster, _router, mut client) = start().await;
     client.write(b"P").await;
