@@ -31,8 +31,8 @@ use openraft::storage::RaftStateMachine;
 struct Alone;
 
 impl RangeHost for Alone {
-    fn before_split<'a>(&'a self, _: &'a ChildSeed) -> BoxFuture<'a, std::io::Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn before_split<'a>(&'a self, _: &'a ChildSeed) -> BoxFuture<'a, std::io::Result<bool>> {
+        Box::pin(async { Ok(true) })
     }
     fn after_split(&self, _: ChildSeed) {}
     fn take_over<'a>(&'a self, _: &'a Absorb) -> BoxFuture<'a, std::io::Result<RangeState>> {

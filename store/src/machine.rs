@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use holdfast_common::clock;
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Span;
 use holdfast_common::raft::log::GroupLog;
@@ -36,8 +37,9 @@ use crate::tokens::Tokens;
 /// What a replica needs from the store that it lives on.
 pub trait RangeHost: Send + Sync + 'static {
     /// Called before the child's rows are written: stops an uninitialised replica of that id, if one runs, so that it
-    /// can be started anew from them. When this returns no Raft task of it is left.
-    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>>;
+    /// can be started anew from them. When this returns no Raft task of it is left. False when the child must not be born
+    /// here: the range has moved on, and a later replica of it was created on this store.
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<bool>>;
 
     /// Called when the child's rows are visible: starts it. Must not block.
     fn after_split(&self, child: ChildSeed);
@@ -216,6 +218,7 @@ impl RangeMachine {
                 }
             }
         };
+        failpoint::reached(Step::EntryApplied);
         let took = begun.elapsed();
         metrics::applied(took);
         if let Some(responder) = responder {
@@ -239,6 +242,7 @@ impl RangeMachine {
             }
         }
         if matches!(applied.answer, apply::Answer::Merge(Ok(()))) {
+            failpoint::reached(Step::MergeApplied);
             self.host.changed(self.identity.range);
         }
         Ok(applied.answer)
@@ -256,6 +260,7 @@ impl RangeMachine {
             ))
         })?;
         self.finish(log_id, applied.rows)?;
+        failpoint::reached(Step::TakenOver);
         self.host.taken_over(absorb.source);
         Ok(())
     }
@@ -293,6 +298,7 @@ impl RangeMachine {
         state.descriptor = Arc::new(descriptor);
         self.membership = StoredMembership::new(Some(log_id), membership);
         self.finish(log_id, Batch::with_capacity(1))?;
+        failpoint::reached(Step::MembersApplied);
         self.host.changed(self.identity.range);
         Ok(())
     }
@@ -300,12 +306,17 @@ impl RangeMachine {
     /// Both ranges' rows go into one batch, so that no crash can leave a gap or an overlap between them.
     async fn split(&mut self, log_id: LogId, mut rows: Batch, child: ChildSeed) -> io::Result<()> {
         let replica = child.replica().filter(|replica| !self.host.buried(*replica));
-        let (Some(_), Some(state)) = (replica, &child.state) else {
+        let state = child.state.as_ref().filter(|_| replica.is_some());
+        let born = match state {
+            Some(state) if self.host.before_split(&child).await? => Some(state),
+            _ => None,
+        };
+        let Some(state) = born else {
             // Of what is written for the child nothing stays. The rest is written again if a crash comes between.
             self.engine.write(rows);
             return self.split_without_child(log_id, &child).await;
         };
-        self.host.before_split(&child).await?;
+        failpoint::reached(Step::SplitPrepared);
         let born = birth_log_id();
         let membership = StoredMembership::new(Some(born), row::membership_of(&state.descriptor.replicas));
         rows.put(
@@ -316,12 +327,13 @@ impl RangeMachine {
             rows.put(Bytes::copy_from_slice(&key), outcomes);
         }
         self.finish(log_id, rows)?;
+        failpoint::reached(Step::SplitApplied);
         self.host.changed(self.identity.range);
         self.host.after_split(child);
         Ok(())
     }
 
-    /// The child's replica here came and went before this replica got to the split, or was never meant to be: the right
+    /// The child's replica here came and went before this replica got to the split, has a successor, or was never meant to be: the right
     /// part's rows have no owner on this store. They go together with the change of bounds.
     async fn split_without_child(&mut self, log_id: LogId, child: &ChildSeed) -> io::Result<()> {
         let (key, row) = self.row_at(log_id)?;

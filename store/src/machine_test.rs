@@ -22,17 +22,20 @@ use crate::state::Merge;
 #[derive(Default)]
 struct Store {
     buried: HashSet<ReplicaId>,
+    /// Ranges of which a later replica is here.
+    moved_on: HashSet<RangeId>,
     overlapping: Mutex<Option<RangeId>>,
     neighbour: Mutex<Option<RangeState>>,
     events: Mutex<Vec<String>>,
 }
 
 impl RangeHost for Store {
-    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<bool>> {
         self.events
             .lock()
             .push(format!("before split {}", child.descriptor.id));
-        Box::pin(async { Ok(()) })
+        let born = !self.moved_on.contains(&child.descriptor.id);
+        Box::pin(async move { Ok(born) })
     }
 
     fn after_split(&self, child: ChildSeed) {
@@ -465,6 +468,20 @@ async fn a_buried_child_is_not_revived() {
         .await
         .unwrap();
     assert_eq!(again.state, machine.state);
+}
+
+#[tokio::test]
+async fn a_child_whose_range_has_a_later_replica_here_is_not_born() {
+    let dir = TempDir::new().unwrap();
+    let host = Arc::new(Store {
+        moved_on: HashSet::from([RangeId(6)]),
+        ..Store::default()
+    });
+    let mut machine = first(&dir, host.clone()).await;
+    apply_all(&mut machine, [put(6, "a", "1"), put(7, "x", "1"), split(8, "m")]).await;
+    assert_eq!(*host.events.lock(), ["before split 6", "changed 5"]);
+    assert_eq!(user_keys(&machine.engine).await, ["a"]);
+    assert_eq!(machine.engine.get(&keys::range_row(RangeId(6))).unwrap(), None);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::apply::ChildSeed;
 use crate::command::Absorb;
 use crate::damage::Damage;
 use crate::engine::{self, Batch, Engine, Replacement};
+use crate::host::Births;
 use crate::keys;
 use crate::ledger::{self, Ledger, Succession};
 use crate::machine::{OpenError, RangeHost, RangeMachine};
@@ -202,8 +203,16 @@ struct Unstarted {
 }
 
 impl RangeHost for Unstarted {
-    fn before_split<'a>(&'a self, _: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
-        async { Ok(()) }.boxed()
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<bool>> {
+        let births = Births::new(self.log.clone());
+        let has_later = child
+            .replica()
+            .map(|replica| births.has_later(child.descriptor.id, replica));
+        async move {
+            let has_later = has_later.transpose().map_err(io::Error::other)?;
+            Ok(has_later != Some(true))
+        }
+        .boxed()
     }
 
     fn after_split(&self, _: ChildSeed) {}

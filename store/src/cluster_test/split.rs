@@ -1,8 +1,10 @@
 //! Splits: both parts serve, old epochs are refused, nothing is lost.
 
-use holdfast_common::ids::{RangeId, StoreId};
+use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
+use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{Consistency, Error};
 use holdfast_common::proto::placement::{Step, StepError};
+use holdfast_common::range::{Replica, Role};
 
 use super::{Cluster, FIRST, eventually, key, replica};
 
@@ -140,5 +142,65 @@ async fn a_replica_that_was_away_during_the_split_catches_up_with_both_parts() {
         (keys(FIRST)? == 1 && keys(RIGHT)? == 1).then_some(())
     })
     .await;
+    cluster.stop_all().await;
+}
+
+/// The range moved away from the store and back before the store had got to the split that the range comes of.
+#[tokio::test]
+async fn the_child_of_a_split_gives_way_to_a_later_replica_of_its_range() {
+    let mut cluster = Cluster::with_first_range(3).await;
+    cluster.write("a", "1").await;
+    let away = (1..=3)
+        .find(|store| Some(*store) != cluster.leader(FIRST))
+        .unwrap();
+    cluster.cut_off(away).await;
+    cluster.led_step(FIRST, split(Some("m"))).await;
+    cluster.change_voters(RIGHT, &[], &[replica(RIGHT, away)]).await;
+    cluster.write("z", "2").await;
+    let later = ReplicaId(replica(RIGHT, 3).0 + 7);
+    let (range, store) = (RIGHT, StoreId(away as u64));
+    cluster
+        .step(
+            away,
+            Step::CreateReplica {
+                range,
+                replica: later,
+            },
+        )
+        .await;
+    let before = cluster.store(away).host.replica(FIRST).unwrap();
+    assert_eq!(before.descriptor().unwrap().span, Span::everything(), "it lags");
+
+    cluster.introduce().await;
+    eventually("the split on the store that was cut off", || async {
+        (before.descriptor()?.epoch.bounds == 2).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.store(away).host.replica(RIGHT).unwrap().id, later);
+    let member = Replica {
+        id: later,
+        store,
+        role: Role::Learner,
+    };
+    cluster
+        .led_step(
+            RIGHT,
+            Step::AddLearner {
+                range,
+                replica: member,
+            },
+        )
+        .await;
+    cluster.change_voters(RIGHT, &[later], &[]).await;
+    let both = |cluster: &Cluster| {
+        let keys = |range| Some(cluster.store(away).host.replica(range)?.shared.get().keys);
+        (keys(FIRST) == Some(1) && keys(RIGHT) == Some(1)).then_some(())
+    };
+    eventually("both parts there", || async { both(&cluster) }).await;
+    drop(before);
+    cluster.stop(away).await;
+    cluster.start(away).await;
+    eventually("both parts after a restart", || async { both(&cluster) }).await;
+    assert_eq!(cluster.store(away).host.replica(RIGHT).unwrap().id, later);
     cluster.stop_all().await;
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use holdfast_common::failpoint;
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::placement::StepError;
@@ -27,10 +28,10 @@ const CREATED: &[u8] = b"created/";
 
 /// Remembers, in the log's database, the replicas that were created empty, so that one that nothing was sent to yet is
 /// there again after a restart.
-pub(super) struct Births(LogEngine);
+pub(crate) struct Births(LogEngine);
 
 impl Births {
-    pub(super) fn new(log: LogEngine) -> Self {
+    pub(crate) fn new(log: LogEngine) -> Self {
         Self(log)
     }
 
@@ -42,6 +43,16 @@ impl Births {
             Some((RangeId(id(&value)?), ReplicaId(id(&key[CREATED.len()..])?)))
         };
         Ok(self.0.local_scan(CREATED)?.into_iter().filter_map(read).collect())
+    }
+
+    /// Whether a replica was created empty here that came to its range after `replica`: ids grow, and those of a split were
+    /// given out before any that joined the range later.
+    ///
+    /// # Errors
+    /// The log failed.
+    pub(crate) fn has_later(&self, range: RangeId, replica: ReplicaId) -> Result<bool, log::Error> {
+        let mut all = self.all()?.into_iter();
+        Ok(all.any(|(of, created)| of == range && created > replica))
     }
 
     async fn record(&self, range: RangeId, replica: ReplicaId) -> Result<(), log::Error> {
@@ -122,6 +133,7 @@ impl Host {
             .record(range, replica)
             .await
             .map_err(|error| self.log_failed(&error))?;
+        failpoint::reached(failpoint::Step::ReplicaNoted);
         let fresh = self.is_fresh(range, replica);
         let created = self.start(&turn, range, replica, fresh).await;
         created.map_err(|error| self.start_failed(range, &error))?;
@@ -215,6 +227,7 @@ impl Host {
         batch.put(key, row::encode(&state, Some(born), &membership));
         self.site.engine.write(batch);
         self.site.engine.persist().await?;
+        failpoint::reached(failpoint::Step::RangeFounded);
         let fresh = self.is_fresh(range, replica);
         self.start(turn, range, replica, fresh).await
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,7 @@ impl Effects {
 }
 
 impl RangeHost for Effects {
-    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<()>> {
+    fn before_split<'a>(&'a self, child: &'a ChildSeed) -> BoxFuture<'a, io::Result<bool>> {
         async {
             let host = self
                 .host
@@ -113,10 +114,16 @@ impl RangeHost for Effects {
 
 impl Host {
     /// Takes the child's turn, which [`after_split`](Self::after_split) passes on to its start, and stops a replica that
-    /// waits for a snapshot of it.
-    async fn before_split(&self, child: &ChildSeed) -> io::Result<()> {
+    /// waits for a snapshot of it. False when the range has a later replica here, which is not to be replaced by the child's.
+    async fn before_split(&self, child: &ChildSeed) -> io::Result<bool> {
         let range = child.descriptor.id;
         let turn = self.turn(range).await;
+        if let Some(replica) = child.replica()
+            && self.births.has_later(range, replica).map_err(io::Error::other)?
+        {
+            tracing::info!(%range, %replica, "the child of a split has a successor here already, and is not born");
+            return Ok(false);
+        }
         if let Some(running) = self.replica(range) {
             if running.descriptor().is_some() {
                 return Err(io::Error::other(format!(
@@ -126,7 +133,7 @@ impl Host {
             self.stop(&turn, &running).await;
         }
         self.splitting.insert(range, turn);
-        Ok(())
+        Ok(true)
     }
 
     /// Starts the child. On the store that leads the parent it campaigns at once, so that the new range is without a
@@ -153,7 +160,9 @@ impl Host {
 
     async fn bear(self: Arc<Self>, turn: Turn, range: RangeId, replica: ReplicaId, campaign: bool) {
         let fresh = self.is_fresh(range, replica);
-        match self.start(&turn, range, replica, fresh).await {
+        let started = self.start(&turn, range, replica, fresh).await;
+        failpoint::reached(Step::ChildStarted);
+        match started {
             Ok(child) if campaign => {
                 if child.raft.trigger().elect(false).await.is_err() {
                     tracing::warn!(%range, %replica, "the range stopped before it could campaign");

@@ -27,7 +27,7 @@ use openraft::{Config, ConfigError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::task::TaskTracker;
 
-use self::births::Births;
+pub(crate) use self::births::Births;
 use self::effects::Effects;
 use self::takeover::Ended;
 use crate::destroy;
