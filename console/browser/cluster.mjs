@@ -51,3 +51,25 @@ export async function startCluster(stores) {
   }
   return { router: `http://127.0.0.1:${base}`, control: `http://127.0.0.1:${base + 9}/api/control`, console: `http://127.0.0.1:${base + 10}`, stop };
 }
+
+/** A placement member by itself that was started with `--insecure`; returns once it serves. */
+export async function startInsecure(dir) {
+  const base = await freeBase();
+  const [http, rpc] = [`127.0.0.1:${base}`, `127.0.0.1:${base + 10}`];
+  const given = ['placement', '--name', 'p', '--http', http, '--rpc', rpc, '--members', `p=${rpc}`, '--bootstrap', '--data-dir', dir, '--insecure'];
+  const member = spawn(HOLDFAST, given, { stdio: 'ignore' });
+  const ended = once(member, 'exit');
+  const stop = async () => {
+    member.kill('SIGTERM');
+    await ended;
+  };
+  const late = Date.now() + START_MS;
+  while (!(await fetch(`http://${http}/ready`).catch(() => null))?.ok) {
+    if (Date.now() > late || member.exitCode !== null) {
+      await stop();
+      throw new Error('the member is not ready in time');
+    }
+    await new Promise((again) => setTimeout(again, 50));
+  }
+  return { console: `http://${http}`, stop };
+}

@@ -1,9 +1,11 @@
 // Logging in, what each role is shown, and how a session ends; on a cluster of real processes that asks for credentials.
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { launch } from './browser.mjs';
-import { startCluster } from './cluster.mjs';
+import { startCluster, startInsecure } from './cluster.mjs';
 
 const OUT = new URL('out/', import.meta.url).pathname;
 /** Long enough for anything that is going to happen at all. */
@@ -114,4 +116,24 @@ test('whoever has some keys alone sees those', async () => {
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('is written, revision').waitFor();
   await close();
+});
+
+test('a member that was started with --insecure says so on every page', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'holdfast-console-'));
+  const member = await startInsecure(join(dir, 'p'));
+  const page = await browser.newPage({ viewport: { width: 1280, height: 860 } });
+  try {
+    for (const path of ['/', '/ranges', '/settings']) {
+      await page.goto(`${member.console}${path}`);
+      await page.locator('[data-insecure]').waitFor({ timeout: PATIENCE });
+    }
+    await page.screenshot({ path: `${OUT}insecure.png` });
+    await page.goto(`${cluster.console}/`);
+    await page.getByRole('heading', { name: 'Log in' }).waitFor();
+    assert.equal(await page.locator('[data-insecure]').count(), 0);
+  } finally {
+    await page.close();
+    await member.stop();
+    await rm(dir, { recursive: true });
+  }
 });

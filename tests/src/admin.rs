@@ -66,6 +66,11 @@ impl Admin {
             .no_proxy()
             .build()
             .unwrap_or_default();
+        Self::speaking(base, http)
+    }
+
+    /// The same, speaking as this client does.
+    pub(crate) fn speaking(base: String, http: reqwest::Client) -> Self {
         let transport = Transport::default();
         Self {
             base,

@@ -11,6 +11,7 @@ use reqwest::{Certificate, Identity};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::admin::Admin;
 use crate::cluster::{free_ports, turn};
 
 /// Who there is: role, name.
@@ -104,10 +105,14 @@ impl Secured {
                 &format!("{name}={placement}"),
                 "--bootstrap",
                 "--auth",
+                "--routers",
+                &address(self.ports[4].0),
             ]),
             "store" => command.args(["--placement", &placement]),
             _ => command.args(["--placement", &placement, "--auth"]),
         };
+        // Wordy, so that a secret that would be logged anywhere is.
+        command.env("HOLDFAST_LOG", "debug");
         let log = File::create(self.log(name))?;
         let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command.spawn()?)
@@ -147,9 +152,30 @@ impl Secured {
         self.dir.path().join(format!("{name}.log"))
     }
 
-    /// Makes a token that reads and writes everything: its id and itself.
+    /// The admin API, for an operator.
+    pub fn admin(&self) -> anyhow::Result<Admin> {
+        Ok(Admin::speaking(self.url("placement-1")?, self.admin.clone()))
+    }
+
+    /// What every member has logged so far.
+    pub fn logs(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let log = |(_, name): (_, &'static str)| Ok((name, fs::read_to_string(self.log(name))?));
+        MEMBERS.into_iter().map(log).collect()
+    }
+
+    /// Makes a token for all keys: its id and itself.
     pub async fn create_token(&self, name: &str, role: &str) -> anyhow::Result<(u64, String)> {
-        let wish = json!({"name": name, "role": role});
+        self.create_token_for(name, role, &[]).await
+    }
+
+    /// Makes a token for these prefixes, or for all keys if there are none: its id and itself.
+    pub async fn create_token_for(
+        &self,
+        name: &str,
+        role: &str,
+        prefixes: &[&str],
+    ) -> anyhow::Result<(u64, String)> {
+        let wish = json!({"name": name, "role": role, "prefixes": prefixes});
         let url = format!("{}/v1/tokens", self.url("placement-1")?);
         let answer = self.admin.post(url).json(&wish).send().await?;
         let (status, made) = (answer.status(), answer.json::<Value>().await?);
@@ -209,11 +235,10 @@ impl Secured {
 
     /// Fails when a member has panicked or logged an error.
     pub fn assert_no_errors(&self) -> anyhow::Result<()> {
-        for (_, name) in MEMBERS {
-            let log = fs::read_to_string(self.log(name))?;
+        for (name, log) in self.logs()? {
             let bad = log
                 .lines()
-                .find(|line| line.contains("ERROR") || line.contains("panicked at"));
+                .find(|line| line.contains(" ERROR ") || line.contains("panicked at"));
             ensure!(bad.is_none(), "{name}: {bad:?}");
         }
         Ok(())

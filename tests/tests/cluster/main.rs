@@ -6,6 +6,7 @@ mod counting;
 mod damage;
 mod driver;
 mod edges;
+mod exposed;
 mod hibernation;
 mod import_export;
 mod kill;
@@ -18,6 +19,7 @@ mod operations;
 mod placing;
 mod recovery;
 mod refusals;
+mod rights;
 mod secured;
 mod seeds;
 

@@ -10,7 +10,7 @@ use holdfast_tests::{Cluster, Options};
 use crate::cluster;
 
 /// Runs a member that ought to refuse to start, and returns what it says.
-fn refused(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn refused(command: &mut Command) -> anyhow::Result<String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
