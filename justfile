@@ -9,7 +9,7 @@ up *args:
     cargo run --release -- up {{args}}
 
 # Everything that CI checks
-ci: format lint docs deploy-check console test (sim "--seeds" "40") sim-planted (faults "--brief") smoke dashboards browser-test
+ci: format lint docs deploy-check console test (sim "--seeds" "40") sim-falls sim-planted (faults "--brief") smoke dashboards browser-test
 
 # Formatting
 format:
@@ -56,9 +56,16 @@ faults *args:
 sim *args:
     cargo test --workspace --test sim -- {{args}}
 
+# Processes that end at each step of theirs between which that matters, and again while they recover; `just sim-falls 20`
+sim-falls times="1":
+    cargo test --workspace --test sim -- --falls {{times}} --seeds 200
+
 # Planted bugs, each of which the simulation has to find
 sim-planted:
     cargo test --workspace --test sim -- --seeds 40 --planted syncs-skipped
+    cargo test --workspace --test sim -- --seeds 40 --planted syncs-skipped --power-alone
+    cargo test --workspace --test sim -- --seeds 40 --planted applied-apart
+    cargo test --workspace --test sim -- --seeds 40 --planted wiped-id-reused --wipes
     cargo test --workspace --test sim -- --seeds 40 --planted merge-fence-ignored
 
 # Decoders under input that libFuzzer makes up, so many seconds for each target or for one: `just fuzz 600 range`. `cargo test` runs the
@@ -69,7 +76,7 @@ fuzz seconds="60" target="":
 # The shipped binary comes up, takes a write, gives it back and stops
 smoke:
     cargo build --release
-    ! grep -aqE 'answer-lost|read-without-lease|outcomes-forgotten|bounds-unchecked|merge-fence-ignored|syncs-skipped|no address of a simulation' "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
+    ! grep -aqE 'answer-lost|read-without-lease|outcomes-forgotten|bounds-unchecked|merge-fence-ignored|syncs-skipped|applied-apart|wiped-id-reused|step:log-written|no address of a simulation' "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs

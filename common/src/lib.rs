@@ -9,6 +9,7 @@
 pub mod access;
 pub mod blocking;
 pub mod clock;
+pub mod failpoint;
 pub mod ids;
 pub mod key;
 pub mod limits;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::failpoint;
 use holdfast_common::ids::{OperatorId, StoreId};
 use holdfast_common::load::Load;
 use holdfast_common::net::Lane;
@@ -235,6 +236,7 @@ async fn carry_out(member: &Member, lead: &Lead, operator: &Operator, verdict: V
                     now_ms,
                 })
                 .await?;
+            failpoint::reached(failpoint::Step::OperatorAdvanced);
             if operator.current + 1 == operator.steps.len() {
                 ended(member, lead, operator, &Status::Done);
             }
@@ -309,7 +311,10 @@ async fn schedule(member: &Member, lead: &Lead) -> Result<Duration, Error> {
                 })
                 .await?
             {
-                Outcome::Started(Ok(id)) => decision::Verdict::Taken(id),
+                Outcome::Started(Ok(id)) => {
+                    failpoint::reached(failpoint::Step::OperatorBegun);
+                    decision::Verdict::Taken(id)
+                }
                 Outcome::Started(Err(refusal)) => decision::Verdict::Rejected(refusal.to_string()),
                 other => decision::Verdict::Rejected(format!("an unexpected answer: {other:?}")),
             },
@@ -389,7 +394,10 @@ async fn tell(member: &Member, address: &str, step: &Step) -> Result<(), StepErr
         clock::now() + STEP_WITHIN,
     );
     match call.await {
-        Ok(body) => proto::decode::<Result<(), StepError>>(&body).unwrap_or(Ok(())),
+        Ok(body) => {
+            failpoint::reached(failpoint::Step::StepTold);
+            proto::decode::<Result<(), StepError>>(&body).unwrap_or(Ok(()))
+        }
         Err(error) => {
             tracing::debug!(%error, ?step, "a step was not delivered");
             Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::proto;
 use holdfast_common::raft::types::{
     Answer, Command as Encoded, LogId, Payload, Snapshot, SnapshotData, SnapshotMeta, StoredMembership,
@@ -125,6 +126,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
             let outcome = self.apply_entry(entry.log_id, entry.payload)?;
+            failpoint::reached(Step::CommandApplied);
             if let Some(responder) = responder {
                 responder.send(Answer(proto::encode(&outcome), Duration::ZERO));
             }
@@ -202,6 +204,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             let image = shared.image();
             let meta = image.meta().map_err(|error| corrupt(&error))?;
             snapshots.save(&image.encode()).map_err(io::Error::other)?;
+            failpoint::reached(Step::DriverSaved);
             Ok((meta, image))
         })
         .await?;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use holdfast_common::clock;
+use holdfast_common::failpoint;
 use holdfast_common::net::{ConnId, ErrorCode, Reply, Request, Service, StreamReply};
 use holdfast_common::proto::access::{Told, WatchAccess};
 use holdfast_common::proto::check::Findings;
@@ -243,7 +244,7 @@ async fn unknown(member: &Member, heartbeat: &Heartbeat) -> Error {
     Error::UnknownStore(heartbeat.store)
 }
 
-async fn registered(member: &Member, store: Register) -> Result<Registered, Error> {
+async fn registered(member: &Member, mut store: Register) -> Result<Registered, Error> {
     let lead = member.lead()?;
     check_text("name", &store.name)?;
     check_text("rpc_address", &store.rpc_address)?;
@@ -255,6 +256,9 @@ async fn registered(member: &Member, store: Register) -> Result<Registered, Erro
         check_text("label", name)?;
         check_text("label", value)?;
     }
+    if failpoint::fires("wiped-id-reused") {
+        take_for_the_old_one(member, &mut store);
+    }
     check_not_running(member, &lead, &store)?;
     match member
         .group
@@ -265,10 +269,21 @@ async fn registered(member: &Member, store: Register) -> Result<Registered, Erro
         .await?
     {
         Outcome::Registered(answer) => {
+            failpoint::reached(failpoint::Step::StoreRegistered);
             lead.wake();
             answer
         }
         other => Err(unexpected(&other)),
+    }
+}
+
+/// Takes a store with an empty directory for the one that had its name: a bug planted to see that it is found.
+fn take_for_the_old_one(member: &Member, store: &mut Register) {
+    let state = member.group.shared().state();
+    let old = state.stores.values().find(|known| known.name == store.name);
+    if let (None, Some(cluster), Some(old)) = (store.known, state.cluster, old) {
+        store.known = Some((cluster, old.id));
+        store.directory = old.directory;
     }
 }
 

@@ -8,6 +8,7 @@
 use std::io;
 
 use bytes::Bytes;
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::key::Span;
 use holdfast_common::raft::log::LogEngine;
@@ -72,6 +73,7 @@ pub async fn destroy(
         None => None,
     };
     ledger.begin(range, replica, held.clone()).await?;
+    failpoint::reached(Step::DestroyBegun);
     carry_out(engine, log, ledger, range, replica, held).await
 }
 
@@ -100,7 +102,9 @@ async fn carry_out(
         // The log goes only when the rows can't come back: without its log a replica must have no rows.
         engine.persist().await?;
     }
+    failpoint::reached(Step::RowsGone);
     log.drop_group(range, replica).await?;
+    failpoint::reached(Step::LogGone);
     Ok(ledger.finish(range, replica).await?)
 }
 

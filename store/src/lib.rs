@@ -165,6 +165,7 @@ pub async fn run(config: Config, render: Render, shutdown: CancellationToken) ->
             return Ok(());
         };
         let (cluster, store) = registered.map_err(Error::Refused)?;
+        holdfast_common::failpoint::reached(holdfast_common::failpoint::Step::StoreNamed);
         dir.registered(cluster, store)?;
         introduction = None;
     }

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::{RangeId, ReplicaId, StoreId};
 use holdfast_common::raft::log::LogEngine;
 
@@ -58,6 +59,7 @@ pub(crate) async fn conclude(
     machine.replay(&mut log, absorb.frozen).await?;
     let state = machine.into_state().ok_or_else(none)?;
     site.ledger.begin_takeover(range, replica).await?;
+    failpoint::reached(Step::TakeoverBegun);
     Ok(state)
 }
 
@@ -73,6 +75,7 @@ pub(crate) async fn bury(
     replica: ReplicaId,
 ) -> Result<(), destroy::Error> {
     engine.persist().await?;
+    failpoint::reached(Step::Burying);
     destroy::destroy(engine, log, ledger, range, replica).await?;
     Ok(ledger.end_takeover(range, replica).await?)
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use holdfast_common::failpoint::Step;
 use holdfast_common::simulation::World;
 use holdfast_common::simulation::volume::Crash;
+use rand::Rng;
 
 use crate::machine::{Life, Machine, Role, life, never};
 
@@ -26,6 +28,8 @@ pub(crate) struct Cluster {
     pub(crate) now: u64,
     /// Processes that ended by themselves, and why.
     pub(crate) ended: Vec<String>,
+    /// Who has fallen at which step, and when.
+    pub(crate) fallen: Vec<(u64, String, Step)>,
     /// When machines that are down start again.
     restarts: Vec<(u64, usize)>,
 }
@@ -53,6 +57,7 @@ impl Cluster {
             machines,
             now: 0,
             ended: Vec::new(),
+            fallen: Vec::new(),
             restarts: Vec::new(),
         };
         for at in 0..cluster.machines.len() {
@@ -103,7 +108,15 @@ impl Cluster {
         let count = self.machines.len();
         for turn in 0..count {
             let machine = &mut self.machines[(turn + now as usize) % count];
-            if let Some(outcome) = machine.step(&self.world, now) {
+            let outcome = machine.step(&self.world, now);
+            if let Some(step) = machine.fallen(&self.world) {
+                machine.crash(&self.world, now, Crash::Process);
+                let down = self.world.random().random_range(20..1_500);
+                self.restarts.push((now + down, (turn + now as usize) % count));
+                self.fallen.push((now, machine.name.clone(), step));
+                continue;
+            }
+            if let Some(outcome) = outcome {
                 let name = machine.name.clone();
                 machine.crash(&self.world, now, Crash::Process);
                 if machine.role != Role::Clients || outcome.is_err() {
@@ -121,6 +134,12 @@ impl Cluster {
             self.machines[machine].crash(&self.world, self.now, crash);
             self.restarts.push((self.now + for_ms.max(1), machine));
         }
+    }
+
+    /// Takes a machine down, removes all that is on its disks, and starts it again after a while.
+    pub(crate) fn wipe(&mut self, machine: usize, for_ms: u64) {
+        self.crash(machine, Crash::Process, for_ms);
+        self.machines[machine].wipe(&self.world);
     }
 
     /// Starts what is down.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_common::failpoint::Step;
 use holdfast_common::simulation::World;
 use holdfast_common::simulation::volume::Crash;
 use tokio::runtime::{Builder, Runtime};
@@ -105,6 +106,7 @@ impl Machine {
             .start_paused(true)
             .build()?;
         world.network().start(self.at);
+        world.falls().start(self.at, &self.dir);
         let tasks = LocalSet::new();
         let process = world.run(self.at, self.wall_ms(now), || {
             let (begun, life) = runtime.block_on(async { (Instant::now(), tasks.spawn_local(life)) });
@@ -150,8 +152,21 @@ impl Machine {
         })
     }
 
+    /// The step at which its process has fallen, if it has.
+    pub(crate) fn fallen(&self, world: &World) -> Option<Step> {
+        self.process.as_ref()?;
+        world.falls().fallen(self.at)
+    }
+
+    /// Has it lose everything on its disks. It must not run.
+    pub(crate) fn wipe(&self, world: &World) {
+        world.volumes().wipe(&self.dir);
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+
     /// Ends its process, or its power.
     pub(crate) fn crash(&mut self, world: &Arc<World>, now: u64, crash: Crash) {
+        let has_fallen = self.fallen(world).is_some();
         let wall_ms = self.wall_ms(now);
         if let Some(process) = self.process.take() {
             world.run(self.at, wall_ms, || {
@@ -172,6 +187,9 @@ impl Machine {
             }
         }
         world.network().stop(self.at, crash == Crash::Power);
+        if has_fallen {
+            return; // Its disks crashed when it fell.
+        }
         let (mut volumes, mut random) = (world.volumes(), world.random());
         volumes.crash(&self.dir, crash, &mut *random);
     }

@@ -16,9 +16,12 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use holdfast_common::failpoint::Step;
+
+use crate::script::Wish;
 
 /// Plays clusters in one thread, and breaks them.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
     /// Plays this seed alone, and tells what happened
     #[arg(long, value_name = "SEED")]
@@ -32,6 +35,18 @@ struct Args {
     /// A bug that is planted; it is to be found
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
+    /// Has processes end at this step of theirs, and then at others while they recover
+    #[arg(long, value_name = "STEP", value_parser = step)]
+    fall: Option<Step>,
+    /// Has processes end at every step there is, each at least so often, with at most as many plays a step as --seeds says
+    #[arg(long, value_name = "N", conflicts_with_all = ["seed", "planted", "fall"])]
+    falls: Option<usize>,
+    /// Kills no process, but cuts its power
+    #[arg(long)]
+    power_alone: bool,
+    /// Has stores lose all that they have, which they are to notice and end: for planted bugs
+    #[arg(long)]
+    wipes: bool,
     /// What the machines log, as RUST_LOG says it
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -48,6 +63,7 @@ fn main() -> ExitCode {
     let done = match (args.on_stage, args.seed) {
         (true, Some(seed)) => perform(seed, &args),
         (_, Some(seed)) => show(seed, &args),
+        (_, None) if args.falls.is_some() => every_step(&args),
         (_, None) => season(&args),
     };
     match done {
@@ -70,13 +86,21 @@ fn perform(seed: u64, args: &Args) -> anyhow::Result<()> {
         .init();
     let _planted = fail::FailScenario::setup();
     let below = scratch(seed)?;
-    let outcome = play::play(seed, &below);
+    let wish = Wish {
+        fall: args.fall,
+        power_alone: args.power_alone,
+        wipes: args.wipes,
+    };
+    let outcome = play::play(seed, &below, wish);
     let _ = std::fs::remove_dir_all(&below);
     let outcome = outcome?;
     if args.log.is_some() {
         outcome.faults.iter().for_each(|fault| eprintln!("  {fault}"));
     }
     println!("{:016x} {}", outcome.fingerprint, outcome.figures);
+    if args.fall.is_some() {
+        println!("falls {}", outcome.falls);
+    }
     for finding in outcome.findings.iter().take(20) {
         println!("    {finding}");
     }
@@ -144,6 +168,54 @@ fn season(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Plays seeds until processes have fallen at each step often enough.
+fn every_step(args: &Args) -> anyhow::Result<()> {
+    let (begun, least) = (Instant::now(), args.falls.unwrap_or(1));
+    for step in Step::ALL {
+        let with = Args {
+            fall: Some(*step),
+            ..args.clone()
+        };
+        let (mut falls, mut plays) = (0, 0);
+        for seed in args.from..args.from + args.seeds {
+            let output = stage(seed, &with)?.stderr(Stdio::piped()).output()?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(
+                output.status.success(),
+                "{said}{}\nreplay with: just sim --seed {seed} --fall {}",
+                String::from_utf8_lossy(&output.stderr),
+                step.name()
+            );
+            let fell = said.lines().find_map(|line| line.strip_prefix("falls "));
+            falls += fell.context("a count of falls")?.parse::<usize>()?;
+            plays += 1;
+            if falls >= least {
+                break;
+            }
+        }
+        println!("{}: {falls} falls in {plays} plays", step.name());
+        ensure!(
+            falls >= least,
+            "no more than {falls} processes fell at {}",
+            step.name()
+        );
+    }
+    println!(
+        "{} steps in {:.0} s",
+        Step::ALL.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn step(name: &str) -> Result<Step, String> {
+    let names = || Step::ALL.iter().map(|step| step.name()).collect::<Vec<_>>();
+    let known = Step::ALL.iter().find(|step| step.name() == name);
+    known
+        .copied()
+        .ok_or_else(|| format!("one of {}", names().join(", ")))
+}
+
 /// The command that plays a seed: this program, with its randomness in hand.
 fn stage(seed: u64, args: &Args) -> anyhow::Result<Command> {
     let mut command = Command::new("setarch");
@@ -156,6 +228,11 @@ fn stage(seed: u64, args: &Args) -> anyhow::Result<Command> {
     if let Some(filter) = &args.log {
         command.args(["--log", filter]);
     }
+    if let Some(step) = args.fall {
+        command.args(["--fall", step.name()]);
+    }
+    command.args(args.power_alone.then_some("--power-alone"));
+    command.args(args.wipes.then_some("--wipes"));
     if let Some(bug) = &args.planted {
         command.env("FAILPOINTS", format!("{bug}=return"));
     }

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::ensure;
+use holdfast_common::failpoint::Step;
+use holdfast_common::simulation::falls::Fallen;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cluster::Cluster;
 use crate::director::{Act, Scene};
 use crate::invariants::{contents, healed, tiling, told};
-use crate::script::Script;
+use crate::script::{Script, Wish};
 
 /// No play takes longer, milliseconds of its own time.
 const LONGEST_MS: u64 = 300_000;
@@ -23,15 +25,18 @@ pub(crate) struct Outcome {
     pub(crate) findings: Vec<String>,
     /// One line of figures.
     pub(crate) figures: String,
+    /// How often a process fell at the step that was wished for.
+    pub(crate) falls: usize,
     /// A number that stands for all that happened: the same seed has the same one.
     pub(crate) fingerprint: u64,
 }
 
 /// Plays what the seed says, with the machines' files below a directory.
-pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
+pub(crate) fn play(seed: u64, below: &Path, wish: Wish) -> anyhow::Result<Outcome> {
     let panics = watch_panics();
     let scene = Scene::new();
     let mut cluster = Cluster::start(seed, below, scene.clients(seed))?;
+    wish.at_first(&cluster);
     let mut script = None;
     while scene.act() != Act::Over {
         ensure!(
@@ -42,7 +47,7 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
         cluster.tick()?;
         if scene.act() == Act::Faults {
             let now = cluster.now;
-            let script = script.get_or_insert_with(|| Script::new(seed, now));
+            let script = script.get_or_insert_with(|| Script::new(seed, now, wish));
             if !script.act(&mut cluster)? {
                 scene.begin(Act::Healed);
             }
@@ -50,10 +55,13 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
     }
     let told = scene.told.lock();
     let mut findings = told::violations(&told);
-    findings.extend(healed::violations(&told));
-    findings.extend(tiling::violations(&told));
-    findings.extend(contents::violations(&cluster, &told));
-    findings.extend(cluster.ended.iter().cloned());
+    // Stores that have lost everything end, and stay away: then ranges may, too.
+    if !wish.wipes {
+        findings.extend(healed::violations(&told));
+        findings.extend(tiling::violations(&told));
+        findings.extend(contents::violations(&cluster, &told));
+        findings.extend(cluster.ended.iter().cloned());
+    }
     findings.extend(
         panics
             .lock()
@@ -62,7 +70,15 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
     );
     let history = serde_json::to_vec(&told.recorded.history)?;
     let delivered = cluster.world.network().delivered();
-    let faults = script.map(|script| script.done).unwrap_or_default();
+    let mut faults = script.map(|script| script.done).unwrap_or_default();
+    faults.extend(
+        cluster
+            .fallen
+            .iter()
+            .map(|(at, name, step)| format!("{at} ms: {name} fell at {}", step.name())),
+    );
+    let at_wish = |fall: &&(u64, String, Step)| Some(fall.2) == wish.fall;
+    let falls = cluster.fallen.iter().filter(at_wish).count();
     let figures = format!(
         "{:.1} s simulated, {} packets, {} faults, {} operations, {} pages, changes {:?}, writable after {:.1} s, replicated after {:.1} s",
         cluster.now as f64 / 1_000.0,
@@ -79,6 +95,7 @@ pub(crate) fn play(seed: u64, below: &Path) -> anyhow::Result<Outcome> {
         faults,
         findings,
         figures,
+        falls,
         fingerprint,
     })
 }
@@ -89,6 +106,9 @@ fn watch_panics() -> Arc<Mutex<Vec<String>>> {
     let seen = panics.clone();
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        if info.payload().is::<Fallen>() {
+            return; // It was asked to.
+        }
         if let Ok(mut seen) = seen.lock() {
             seen.push(info.to_string());
         }

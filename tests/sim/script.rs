@@ -1,5 +1,6 @@
 //! What goes wrong, as the seed has it: the safety phase of a play.
 
+use holdfast_common::failpoint::Step;
 use holdfast_common::simulation::network::Weather;
 use holdfast_common::simulation::volume::Crash;
 use rand::rngs::StdRng;
@@ -12,8 +13,51 @@ use crate::machine::Role;
 /// How long things go wrong, milliseconds.
 const FAULTS_MS: u64 = 12_000;
 
+/// Steps that are done all the time.
+const HOT: [Step; 6] = [
+    Step::LogWritten,
+    Step::LogSynced,
+    Step::DataWritten,
+    Step::DataSynced,
+    Step::EntryApplied,
+    Step::CommandApplied,
+];
+
+/// Steps that are done when the cluster comes to be.
+const FOUNDING: [Step; 4] = [
+    Step::RangeFounded,
+    Step::StoreRegistered,
+    Step::StoreNamed,
+    Step::OperatorBegun,
+];
+
+/// What a play has go wrong that others have not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    /// Processes end where they reach this step, and then at others, too.
+    pub(crate) fall: Option<Step>,
+    /// No process is killed; power is cut instead.
+    pub(crate) power_alone: bool,
+    /// Stores lose all that they have.
+    pub(crate) wipes: bool,
+}
+
+impl Wish {
+    /// Has processes fall that found the cluster, if that is wished for.
+    pub(crate) fn at_first(self, cluster: &Cluster) {
+        if let Some(step) = self.fall.filter(|step| FOUNDING.contains(step)) {
+            cluster.world.falls().arm(step, Some(1));
+        }
+    }
+}
+
 /// The faults of a play.
 pub(crate) struct Script {
+    wish: Wish,
+    /// Falls until now, once the first is prepared.
+    fallen: Option<usize>,
+    /// Where, after one fall, another is to come.
+    second: Option<Step>,
     random: StdRng,
     ends: u64,
     next: u64,
@@ -25,8 +69,11 @@ pub(crate) struct Script {
 
 impl Script {
     /// Begins at `now`.
-    pub(crate) fn new(seed: u64, now: u64) -> Self {
+    pub(crate) fn new(seed: u64, now: u64, wish: Wish) -> Self {
         Self {
+            wish,
+            fallen: None,
+            second: None,
             random: StdRng::seed_from_u64(seed ^ 0x0073_6372_6970_7400),
             ends: now + FAULTS_MS,
             next: now + 100,
@@ -51,6 +98,7 @@ impl Script {
             cluster.world.network().set_weather(Weather::default());
             self.weather_until = 0;
         }
+        self.prepare_falls(cluster);
         if now >= self.next {
             self.next = now + self.random.random_range(50..1_200);
             let what = self.fault(cluster);
@@ -59,10 +107,33 @@ impl Script {
         Ok(true)
     }
 
+    /// Has the next process fall at the step that is wished for, and after each fall one at some other step, which the first
+    /// is then recovering at.
+    fn prepare_falls(&mut self, cluster: &mut Cluster) {
+        let Some(step) = self.wish.fall else { return };
+        if self.fallen == Some(cluster.fallen.len()) {
+            return;
+        }
+        let mut falls = cluster.world.falls();
+        if self.fallen.is_some() {
+            if let Some(second) = self.second.take() {
+                falls.arm(second, None);
+            }
+            let second = Step::ALL.choose(&mut self.random).copied().unwrap_or(step);
+            falls.arm(second, Some(nth(&mut self.random, second)));
+            self.second = Some(second);
+        }
+        falls.arm(step, Some(nth(&mut self.random, step)));
+        self.fallen = Some(cluster.fallen.len());
+    }
+
     /// Everything is whole again.
     fn heal(&mut self, cluster: &mut Cluster) -> anyhow::Result<()> {
         cluster.world.network().heal();
         cluster.world.network().set_weather(Weather::default());
+        for step in Step::ALL {
+            cluster.world.falls().arm(*step, None);
+        }
         for machine in &mut cluster.machines {
             machine.stopped_until = 0;
             machine.wrong_by_ms = 0;
@@ -72,6 +143,8 @@ impl Script {
 
     fn fault(&mut self, cluster: &mut Cluster) -> String {
         match self.random.random_range(0..100) {
+            0..22 if self.wish.power_alone => self.kill(cluster, Crash::Power),
+            0..22 if self.wish.wipes => self.wipe(cluster),
             0..22 => self.kill(cluster, Crash::Process),
             22..40 => self.kill(cluster, Crash::Power),
             40..45 => self.all_stores_lose_power(cluster),
@@ -101,6 +174,17 @@ impl Script {
         let down = self.random.random_range(20..2_500);
         cluster.crash(machine, crash, down);
         format!("{crash:?} of {} for {down} ms", cluster.machines[machine].name)
+    }
+
+    fn wipe(&mut self, cluster: &mut Cluster) -> String {
+        let stores = cluster.of(Role::Store);
+        let store = stores.choose(&mut self.random).copied().unwrap_or_default();
+        let down = self.random.random_range(20..1_000);
+        cluster.wipe(store, down);
+        format!(
+            "{} loses all that it has, for {down} ms",
+            cluster.machines[store].name
+        )
     }
 
     fn all_stores_lose_power(&mut self, cluster: &mut Cluster) -> String {
@@ -192,4 +276,10 @@ impl Script {
         machine.wrong_by_ms = wrong;
         format!("the clock of {} is {wrong} ms ahead", machine.name)
     }
+}
+
+/// At which time that a step is done it ends a process: seldom soon where it is done all the time.
+fn nth(random: &mut StdRng, step: Step) -> u64 {
+    let most: f64 = if HOT.contains(&step) { 1_500.0 } else { 3.0 };
+    random.random_range(0.0..most.ln()).exp() as u64
 }

@@ -8,6 +8,8 @@
 //!
 //! Outside of [`World::run`], with this feature on, everything is as it is without it.
 
+#[cfg(feature = "failpoints")]
+pub mod falls;
 pub mod network;
 pub mod tcp;
 pub mod volume;
@@ -31,6 +33,8 @@ thread_local! {
 pub struct World {
     network: Mutex<Network>,
     volumes: Mutex<Volumes>,
+    #[cfg(feature = "failpoints")]
+    falls: Mutex<falls::Falls>,
     /// Draws for all that has no generator of its own.
     random: Mutex<StdRng>,
 }
@@ -49,6 +53,8 @@ impl World {
         Arc::new(Self {
             network: Mutex::new(Network::new(StdRng::seed_from_u64(seed ^ 0x6e65_7477))),
             volumes: Mutex::new(Volumes::default()),
+            #[cfg(feature = "failpoints")]
+            falls: Mutex::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 0x7261_6e64)),
         })
     }
@@ -61,6 +67,12 @@ impl World {
     /// Its disks.
     pub fn volumes(&self) -> parking_lot::MutexGuard<'_, Volumes> {
         self.volumes.lock()
+    }
+
+    /// Processes that are to end at a step of theirs.
+    #[cfg(feature = "failpoints")]
+    pub fn falls(&self) -> parking_lot::MutexGuard<'_, falls::Falls> {
+        self.falls.lock()
     }
 
     /// Its randomness.

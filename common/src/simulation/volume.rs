@@ -70,6 +70,11 @@ impl Volumes {
             *volume = Arc::new(Mutex::new(left));
         }
     }
+
+    /// The disks below `dir` are replaced by empty ones.
+    pub fn wipe(&mut self, dir: &Path) {
+        self.0.retain(|path, _| !path.starts_with(dir));
+    }
 }
 
 impl Volume {
@@ -107,8 +112,10 @@ impl Volume {
 
     /// Makes what was written last.
     pub fn sync(&mut self) {
-        self.synced.clone_from(&self.now);
-        self.unsynced.clear();
+        // Not a copy of all: what shares its rows with a copy is copied whole by the next change.
+        for batch in self.unsynced.drain(..) {
+            apply(&mut self.synced, &batch);
+        }
         self.flushed = 0;
         self.syncs += 1;
     }

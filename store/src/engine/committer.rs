@@ -13,6 +13,7 @@ use std::{io, mem};
 use bytes::Bytes;
 use fjall::PersistMode;
 use holdfast_common::clock;
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::raft::journal::{Acknowledged, SEAL_KEY, Seal};
 use holdfast_common::raft::lsm::{Database, Keyspace, OwnedWriteBatch};
 use holdfast_common::raft::tables::TableWatch;
@@ -20,12 +21,13 @@ use holdfast_common::telemetry::disk;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
-use super::batch::Batch;
+use super::batch::{Batch, Row};
 use super::error::Error;
 use super::pending::{Drained, Pending, Sequence};
 use super::thread::DataThread;
 use super::view::View;
 use super::{Options, Reply};
+use crate::keys;
 use crate::metrics::{self, Stall};
 
 /// Bytes that one commit carries at most, but for a larger single batch.
@@ -261,14 +263,24 @@ impl Worker {
         let mut batch = batch.durability(Some(PersistMode::Buffer));
         batch.insert(&shared.data, SEAL_KEY, self.seal().encode());
         let mut bytes = 0;
+        let apart = crate::failpoint::applied_is_written_apart();
         for row in coalesced.rows() {
-            bytes += row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
-            match &row.value {
-                Some(value) => batch.insert(&shared.data, row.key.clone(), value.clone()),
-                None => batch.remove(&shared.data, row.key.clone()),
+            if apart && keys::range_of_row(&row.key).is_none() {
+                continue;
             }
+            bytes += row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
+            put(&mut batch, &shared.data, row);
         }
         batch.commit()?;
+        if apart {
+            let mut rest = OwnedWriteBatch::with_capacity(shared.db.clone(), coalesced.len());
+            let behind = coalesced
+                .rows()
+                .filter(|row| keys::range_of_row(&row.key).is_none());
+            behind.for_each(|row| put(&mut rest, &shared.data, row));
+            rest.durability(Some(PersistMode::Buffer)).commit()?;
+        }
+        failpoint::reached(Step::DataWritten);
         self.commits += 1;
         disk::written(disk::Kind::Wal, bytes as u64);
 
@@ -319,6 +331,7 @@ impl Worker {
             .any(|(_, request)| matches!(request, Request::Persist(_) | Request::Close(_)))
         {
             db.persist(PersistMode::SyncData)?;
+            failpoint::reached(Step::DataSynced);
             self.durable = self.commits;
             self.acknowledged
                 .record(self.durable)
@@ -352,6 +365,13 @@ impl Worker {
             drop(reply.send(Ok(())));
         }
         Ok(close)
+    }
+}
+
+fn put(batch: &mut OwnedWriteBatch, data: &Keyspace, row: &Row) {
+    match &row.value {
+        Some(value) => batch.insert(data, row.key.clone(), value.clone()),
+        None => batch.remove(data, row.key.clone()),
     }
 }
 

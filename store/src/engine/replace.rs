@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use fjall::PersistMode;
 use holdfast_common::blocking;
+use holdfast_common::failpoint::{self, Step};
 use tokio::sync::oneshot;
 
 use super::Engine;
@@ -53,6 +54,7 @@ fn write(engine: &Engine, view: View, replacement: Replacement) -> Result<(), Er
         }
     }
     drop(view);
+    failpoint::reached(Step::SnapshotStaged);
 
     let _paused = pause(engine)?;
     // Finishing writes the memtable out, ahead of the journal that backs it.

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use holdfast_common::clock::Instant;
+use holdfast_common::limits::log_entries;
 use openraft::{Config, SnapshotPolicy};
 
 /// Entries applied since the last compaction that make the next one due.
@@ -47,7 +48,7 @@ pub(crate) fn by_owner(config: Config) -> Config {
     Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
-        replication_lag_threshold: LAG_ENTRIES,
+        replication_lag_threshold: log_entries(LAG_ENTRIES),
         ..config
     }
 }
@@ -106,7 +107,8 @@ impl Retention {
     pub(crate) fn compaction(&self, log: &LogState) -> Compaction {
         let entries = log.applied.saturating_sub(log.compacted);
         let bytes = self.trail.bytes_behind(log.compacted);
-        let reached = |part: u64| entries >= COMPACT_ENTRIES / part || bytes >= COMPACT_BYTES / part;
+        let reached =
+            |part: u64| entries >= log_entries(COMPACT_ENTRIES) / part || bytes >= COMPACT_BYTES / part;
         if entries == 0 {
             Compaction::No
         } else if reached(1) {
@@ -125,7 +127,7 @@ impl Retention {
                 .saturating_sub(entries)
                 .max(self.trail.position_behind(bytes))
         };
-        let mut upto = beyond(KEEP_ENTRIES, KEEP_BYTES).min(log.compacted);
+        let mut upto = beyond(log_entries(KEEP_ENTRIES), KEEP_BYTES).min(log.compacted);
         // Whoever needs what is gone already needs a snapshot, and nothing is gained by waiting.
         let lagging = matched
             .iter()
@@ -133,12 +135,12 @@ impl Retention {
             .filter(|matched| *matched >= log.purged)
             .min();
         if let Some(lagging) = lagging {
-            upto = upto.min(lagging.max(beyond(LAG_ENTRIES, LAG_BYTES)));
+            upto = upto.min(lagging.max(beyond(log_entries(LAG_ENTRIES), LAG_BYTES)));
         }
         if let Some((position, _)) = self.under_way {
             upto = upto.min(position.max(self.trail.position_behind(SENT_BYTES)));
         }
-        let enough = upto >= log.purged + PURGE_ENTRIES
+        let enough = upto >= log.purged + log_entries(PURGE_ENTRIES)
             || (upto > log.purged && self.trail.bytes_between(log.purged, upto) >= PURGE_BYTES);
         enough.then_some(upto)
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::key::Span;
 use holdfast_common::raft::types::SnapshotMeta;
 
@@ -42,8 +43,10 @@ pub(crate) async fn install(
         );
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
     }
+    failpoint::reached(Step::SnapshotReceived);
     let replacement = replacement(me, header, rows, old);
     engine.replace(replacement).await?;
+    failpoint::reached(Step::SnapshotInstalled);
     // It has served its purpose. What stays behind here, or after a crash, is for the next start to remove.
     let staged = path.to_owned();
     if let Err(error) = blocking(move || std::fs::remove_file(staged)).await? {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::RangeId;
 use holdfast_common::raft::types::{Snapshot, SnapshotData, SnapshotMeta, TypeConfig};
 use openraft::storage::RaftSnapshotBuilder;
@@ -31,6 +32,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotTaker {
     /// that the sync is for.
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let snapshot = take(&self.engine, self.range).await?;
+        failpoint::reached(Step::SnapshotTaken);
         self.engine.persist().await?;
         snapshot.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "nothing has been applied yet"))
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holdfast_common::failpoint::{self, Step};
 use holdfast_common::ids::ReplicaId;
 use holdfast_common::proto::placement::{StepError, VoterChange};
 use holdfast_common::raft::types::{Membership, Node, StoredMembership};
@@ -54,7 +55,9 @@ impl Replica {
             .raft
             .add_learner(member.id, Node { store: member.store }, false)
             .await;
-        added.map(drop).map_err(|error| step_error(self.range, error))
+        added.map_err(|error| step_error(self.range, error))?;
+        failpoint::reached(Step::MembersChanged);
+        Ok(())
     }
 
     /// Makes learners voters and drops replicas.
@@ -76,6 +79,7 @@ impl Replica {
             };
             let changed = self.raft.change_membership_if(change, false, [unchanged]).await;
             let changed = changed.map_err(|error| step_error(self.range, error))?;
+            failpoint::reached(Step::MembersChanged);
             newest = match changed.membership {
                 Some(membership) => Arc::new(StoredMembership::new(Some(changed.log_id), membership)),
                 None => self.stored_membership(),

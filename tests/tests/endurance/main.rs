@@ -2,6 +2,7 @@
 //!
 //! Each test fails when a promise is broken, and prints what it measured. They take too long for every change.
 
+mod crowd;
 mod decommission;
 mod failover;
 mod filling;
@@ -11,6 +12,7 @@ mod idle;
 mod large_move;
 mod merging;
 mod outage;
+mod overload;
 mod probe;
 mod restart;
 mod scan;

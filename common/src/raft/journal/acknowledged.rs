@@ -57,6 +57,10 @@ impl Acknowledged {
     /// # Errors
     /// The file system refuses.
     pub fn record(&self, commit: u64) -> io::Result<()> {
+        #[cfg(all(feature = "simulation", feature = "failpoints"))]
+        if crate::simulation::falls::has_fallen() {
+            return Ok(());
+        }
         self.file.write_all_at(&encode(commit), 0)
     }
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::clock;
+use crate::failpoint::{self, Step};
 use crate::raft::journal::{Acknowledged, SEAL_KEY, Seal};
 
 use super::database::{Database, Row, Space};
@@ -152,6 +153,7 @@ impl Committer {
         keep_last_of_each_key(rows);
         let bytes = rows.iter().map(Row::bytes).sum();
         self.database.commit(rows.drain(..))?;
+        failpoint::reached(Step::LogWritten);
         self.metrics.observe_batch(bytes);
         self.commits.store(commit, Ordering::Relaxed);
         Ok(Batch {
@@ -168,9 +170,10 @@ impl Committer {
             return self.database.flush();
         }
         let started = clock::now();
-        if !syncs_are_skipped() {
+        if !failpoint::fires("syncs-skipped") {
             self.database.sync()?;
         }
+        failpoint::reached(Step::LogSynced);
         let took = clock::now().saturating_duration_since(started);
         self.metrics.observe_commit(batch.entries, batch.bytes, took);
         self.durable = batch.commit;
@@ -202,13 +205,6 @@ impl Committer {
             .for_each(|write| write.done.fail(error.clone()));
         self.queue.abort(&error);
     }
-}
-
-/// Whether writes are acknowledged before they are on disk: a bug planted to see that it is found.
-fn syncs_are_skipped() -> bool {
-    #[cfg(feature = "failpoints")]
-    fail::fail_point!("syncs-skipped", |_| true);
-    false
 }
 
 /// Within a batch a later row replaces an earlier one of the same key: fjall gives all rows of a batch the same sequence

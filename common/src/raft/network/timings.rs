@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
+use crate::limits::log_entries;
+
 /// How long things may take. The defaults are for stores in one region, with round trips well below 50 ms.
 #[derive(Clone, Debug)]
 pub struct RaftTimings {
@@ -78,9 +80,9 @@ impl RaftTimings {
             allow_log_reversion: Some(false),
             // Enough to fill a batch from many small entries; the log's reader bounds the bytes.
             max_payload_entries: 512,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(COMPACT_EVERY),
-            max_in_snapshot_log_to_keep: KEEP_ENTRIES,
-            replication_lag_threshold: SNAPSHOT_BEHIND,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(log_entries(COMPACT_EVERY)),
+            max_in_snapshot_log_to_keep: log_entries(KEEP_ENTRIES),
+            replication_lag_threshold: log_entries(SNAPSHOT_BEHIND),
             // A purge is a write to the log's database: one for many entries.
             purge_batch_size: 256,
             // What the network gets as the time limit of a whole snapshot; the default of 200 ms fits no file.

@@ -1,0 +1,143 @@
+//! Far more writes than the cluster does, with 512 MiB for each of its processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use holdfast_tests::{Client, Cluster};
+use reqwest::Method;
+use tokio::task::JoinSet;
+
+use crate::probe::Memory;
+use crate::{MINUTE, cluster, cut};
+
+const LIMIT: u64 = 512 << 20;
+const RANGES: usize = 8;
+const VALUE_BYTES: usize = 4 << 10;
+/// Clients that keep the cluster busy, and five times as many.
+const ENOUGH: usize = 256;
+const TOO_MANY: usize = 5 * ENOUGH;
+const LENGTH: Duration = Duration::from_secs(30);
+
+/// A bound on the memory of a process, which the kernel kills beyond it. Undone when dropped.
+struct Bound(PathBuf);
+
+impl Bound {
+    fn on(name: &str, pid: u32) -> anyhow::Result<Self> {
+        let (root, limit) = match Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+            true => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            false => ("/sys/fs/cgroup", "memory.max"),
+        };
+        let group = Path::new(root).join(format!("holdfast-{name}-{pid}"));
+        fs::create_dir(&group).with_context(|| format!("{}: root is needed", group.display()))?;
+        let bound = Self(group);
+        fs::write(bound.0.join(limit), LIMIT.to_string())?;
+        fs::write(bound.0.join("cgroup.procs"), pid.to_string())?;
+        Ok(bound)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let root = self.0.parent().map(|root| root.join("cgroup.procs"));
+        let members = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        for (pid, root) in members.lines().zip(std::iter::repeat(root).flatten()) {
+            let _ = fs::write(root, pid);
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// How often each status was answered; 0 stands for no answer.
+type Statuses = BTreeMap<u16, usize>;
+
+/// Writes with so many clients for a while. Each has a connection of its own.
+async fn write(cluster: &Cluster, clients: usize) -> anyhow::Result<Statuses> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for number in 0..clients {
+        let (client, stop) = (Client::new(cluster.client().url().to_owned()), stop.clone());
+        tasks.spawn(async move {
+            let (mut at, mut statuses) = (number, Statuses::new());
+            while !stop.load(Ordering::Relaxed) {
+                at = (at + 7_919) % 50_000;
+                let path = format!("/v1/kv/{:03}-{at:05}", at % RANGES);
+                let request = client
+                    .request(Method::PUT, &path)
+                    .body(vec![b'x'; VALUE_BYTES])
+                    .timeout(Duration::from_secs(10));
+                let status = client.send(request).await.map_or(0, |answer| answer.status);
+                *statuses.entry(status).or_default() += 1;
+                if status >= 400 || status == 0 {
+                    // As clients do that are asked to come back later, but in more of a hurry.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            statuses
+        });
+    }
+    tokio::time::sleep(LENGTH).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Statuses::new();
+    while let Some(statuses) = tasks.join_next().await {
+        for (status, count) in statuses? {
+            *all.entry(status).or_default() += count;
+        }
+    }
+    Ok(all)
+}
+
+fn good(statuses: &Statuses) -> usize {
+    statuses
+        .iter()
+        .filter(|(status, _)| (200..300).contains(*status))
+        .map(|(_, count)| count)
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_much_load_is_turned_away_and_the_rest_is_done() -> anyhow::Result<()> {
+    let cluster = cluster(3).await?;
+    cut(&cluster.admin(), RANGES).await?;
+    cluster.admin().settled(3, MINUTE).await?;
+    let members = cluster.members()?;
+    let mut bounds = Vec::new();
+    let mut watched = Vec::new();
+    for member in &members {
+        bounds.push(Bound::on(&member.name, member.pid.context("it runs")?)?);
+        watched.push((member.name.clone(), Memory::watch(member.pid)?));
+    }
+    write(&cluster, ENOUGH).await?;
+    let most = write(&cluster, ENOUGH).await?;
+    let under = write(&cluster, TOO_MANY).await?;
+    println!("{ENOUGH} clients: {most:?} in {LENGTH:?}");
+    println!("{TOO_MANY} clients: {under:?} in {LENGTH:?}");
+    let memory: Vec<_> = watched
+        .iter()
+        .map(|(name, memory)| Ok((name.as_str(), crate::probe::resident(memory.pid())? >> 20)))
+        .collect::<anyhow::Result<_>>()?;
+    println!("anonymous memory, MiB: {memory:?}");
+    let pids =
+        |members: &[holdfast_tests::Member]| members.iter().map(|member| member.pid).collect::<Vec<_>>();
+    ensure!(
+        pids(&members) == pids(&cluster.members()?),
+        "a process was killed"
+    );
+    let odd: Vec<_> = under
+        .keys()
+        .filter(|status| !matches!(status, 200..300 | 429 | 503))
+        .collect();
+    ensure!(odd.is_empty(), "answers other than done and not now: {odd:?}");
+    ensure!(
+        10 * good(&under) >= 7 * good(&most),
+        "{} writes under too much load, {} under enough",
+        good(&under),
+        good(&most)
+    );
+    drop(bounds);
+    cluster.assert_no_errors()
+}
