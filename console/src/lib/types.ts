@@ -1,6 +1,6 @@
 // What the placement driver tells, as it tells it.
 
-export type StoreState = 'up' | 'suspect' | 'down' | 'draining' | 'decommissioning' | 'removed';
+export type StoreState = 'up' | 'suspect' | 'down' | 'draining' | 'decommissioning' | 'lost' | 'removed';
 export type RangeState = 'ok' | 'over' | 'under' | 'down_replica' | 'no_leader';
 
 export interface Member {

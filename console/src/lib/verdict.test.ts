@@ -31,6 +31,11 @@ test('a store that is silent for longer than usual is noticed before it is suspe
   expect([silent(2_400), silent(2_600)]).toEqual(['ok', 'warn']);
 });
 
+test('a store that was given up for its data is told by name', () => {
+  const found = verdict(cluster(), [store(1, { state: 'lost' }), store(2), store(3), store(4)], [range('ok')], []);
+  expect(found).toMatchObject({ grade: 'warn', findings: [{ what: 'store-1 is lost', href: '/stores/1' }] });
+});
+
 test('a departure is told and is no fault', () => {
   const leaving = store(1, { state: 'decommissioning', drain: { leaders_left: 0, ranges_left: 4, bytes_left: 9, problems: [] } });
   expect(verdict(cluster(), [leaving], [range('ok')], [])).toMatchObject({ grade: 'unknown', findings: [{ so: '4 ranges left.' }] });

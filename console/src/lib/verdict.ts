@@ -104,6 +104,8 @@ function storeFindings(stores: Store[], usualSilenceMs: number): Finding[] {
     const silence = duration(store.last_heartbeat_age_ms ?? 0);
     if (store.state === 'down') {
       findings.push({ grade: 'warn', what: `${store.name} is down`, so: `Not heard of for ${silence}.`, href });
+    } else if (store.state === 'lost') {
+      findings.push({ grade: 'warn', what: `${store.name} is lost`, so: 'Its data was given up, and what it held is brought to other stores.', href });
     } else if (store.state === 'suspect' || (store.state === 'up' && (store.last_heartbeat_age_ms ?? 0) >= usualSilenceMs)) {
       findings.push({ grade: 'warn', what: `${store.name} is silent`, so: `Not heard of for ${silence}.`, href });
     } else if (store.state === 'draining' || store.state === 'decommissioning') {
