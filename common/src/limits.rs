@@ -47,11 +47,26 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 // A value, its key and the envelope around them must fit a frame and an entry of their own.
 const _: () = assert!(MAX_VALUE_BYTES + MAX_KEY_BYTES + 4096 < 16 * 1024 * 1024);
 
-/// Entries of a log that something waits for, or keeps: in a simulation, whose plays are short, a fiftieth of them.
-pub fn log_entries(entries: u64) -> u64 {
-    #[cfg(feature = "simulation")]
-    if crate::simulation::is_on() {
-        return entries.div_ceil(50);
+/// Entries of a log that something waits for, or keeps; other ones in a simulation, whose plays are short.
+pub const fn log_entries(entries: u64, simulated: u64) -> LogEntries {
+    LogEntries { entries, simulated }
+}
+
+/// See [`log_entries`].
+#[derive(Clone, Copy, Debug)]
+pub struct LogEntries {
+    entries: u64,
+    #[cfg_attr(not(feature = "simulation"), expect(dead_code))]
+    simulated: u64,
+}
+
+impl LogEntries {
+    /// How many.
+    pub fn get(self) -> u64 {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::is_on() {
+            return self.simulated;
+        }
+        self.entries
     }
-    entries
 }

@@ -55,31 +55,48 @@ impl Walk {
         }
     }
 
-    /// Reads the next page, of at most about `max_bytes`: at least one row, or none at all when the scan is over.
+    /// Reads the next page, of at most about `max_bytes`: at least one row, or none at all when the scan is over, or when
+    /// a range fails (`deadline` has come, say) behind ranges without any: then the next page goes on behind those, and tells what
+    /// is wrong if it still is.
     pub(crate) async fn next_page(
         &mut self,
         sender: &Sender,
         max_bytes: usize,
         deadline: Instant,
     ) -> Result<Vec<Row>, Failed> {
+        let mut got_further = false;
         while self.rows_left > 0
             && let Some(rest) = self.rest.clone()
         {
-            let freshness = self.plan.freshness;
-            let mut page = self.page(sender, &rest, freshness.consistency, max_bytes);
-            let mut answer = sender.send(&mut page, deadline).await?;
-            if freshness.is_exceeded_by(answer.staleness_ms) {
-                page = self.page(sender, &rest, Consistency::Linearizable, max_bytes);
-                answer = sender.send(&mut page, deadline).await?;
-            }
-            self.staleness_ms = self.staleness_ms.max(answer.staleness_ms);
-            self.rest = page.rest_after(&answer);
-            self.rows_left -= answer.rows.len().min(self.rows_left);
-            if !answer.rows.is_empty() {
-                return Ok(answer.rows);
+            match self.step(sender, &rest, max_bytes, deadline).await {
+                Ok(rows) if rows.is_empty() => got_further = true,
+                Ok(rows) => return Ok(rows),
+                Err(_) if got_further => break,
+                Err(failed) => return Err(failed),
             }
         }
         Ok(Vec::new())
+    }
+
+    /// Reads what the range at the near end has of the next page.
+    async fn step(
+        &mut self,
+        sender: &Sender,
+        rest: &Span,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, Failed> {
+        let freshness = self.plan.freshness;
+        let mut page = self.page(sender, rest, freshness.consistency, max_bytes);
+        let mut answer = sender.send(&mut page, deadline).await?;
+        if freshness.is_exceeded_by(answer.staleness_ms) {
+            page = self.page(sender, rest, Consistency::Linearizable, max_bytes);
+            answer = sender.send(&mut page, deadline).await?;
+        }
+        self.staleness_ms = self.staleness_ms.max(answer.staleness_ms);
+        self.rest = page.rest_after(&answer);
+        self.rows_left -= answer.rows.len().min(self.rows_left);
+        Ok(answer.rows)
     }
 
     fn page(&self, sender: &Sender, rest: &Span, consistency: Consistency, max_bytes: usize) -> Page {

@@ -242,6 +242,9 @@ impl Scan {
         let mut room = self.front.budget.reserve(0).ok_or_else(Problem::no_room)?;
         while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
             let rows = self.next_page(MAX_ANSWER_BYTES - out.len()).await?;
+            if rows.is_empty() {
+                break; // That took all the time there was, if it is not over: the client goes on by the cursor.
+            }
             self.listing.rows(&mut out, &rows);
             if !room.grow(out.len() - room.bytes()) {
                 let problem = Problem::no_room();

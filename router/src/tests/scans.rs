@@ -275,6 +275,30 @@ async fn a_stream_that_fails_says_so_in_its_last_line() {
 }
 
 #[tokio::test]
+async fn a_scan_whose_time_goes_on_empty_ranges_says_where_to_go_on() {
+    let (cluster, router, mut client) = start().await;
+    cluster.put(b"z", b"last");
+    cluster.split("m", 2);
+    router.tell(cluster.map());
+    // The first range is read, and has no rows; the second does not answer.
+    cluster.state.lock().serve_first = 1;
+    cluster.fail_next((0..10).map(|_| Fault::Ignore));
+    let query = "timeout_ms=300";
+    let answer = client.get(&format!("/v1/kv?{query}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(keys_of(&answer), Vec::<String>::new());
+    let cursor = answer.json()["next_cursor"]
+        .as_str()
+        .expect("a cursor")
+        .to_owned();
+    // Who goes on while it does not answer gets no further, and is told so.
+    let again = client.get(&format!("/v1/kv?{query}&cursor={cursor}")).await;
+    assert_eq!(again.status, 503, "{}", again.text());
+    cluster.state.lock().faults.clear();
+    assert_eq!(read_all(&mut client, &format!("cursor={cursor}")).await, ["z"]);
+}
+
+#[tokio::test]
 async fn what_makes_no_scan_is_refused() {
     let (cluster, _router, mut client) = start().await;
     let long = format!("start={}", "a".repeat(4097));

@@ -15,21 +15,21 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use holdfast_common::clock::Instant;
-use holdfast_common::limits::log_entries;
+use holdfast_common::limits::{LogEntries, log_entries};
 use openraft::{Config, SnapshotPolicy};
 
 /// Entries applied since the last compaction that make the next one due.
-const COMPACT_ENTRIES: u64 = 1_000;
+const COMPACT_ENTRIES: LogEntries = log_entries(1_000, 20);
 /// Bytes of them that do.
 const COMPACT_BYTES: u64 = 4 << 20;
 /// When some replica of the store is due, others with this part of it come along: they share its sync.
 const ALONG: u64 = 4;
 /// Entries kept for nobody in particular: a follower that stumbled, or what the next leader finds wanting.
-const KEEP_ENTRIES: u64 = 1_000;
+const KEEP_ENTRIES: LogEntries = log_entries(1_000, 20);
 /// Bytes of them.
 const KEEP_BYTES: u64 = 4 << 20;
 /// Entries kept for followers that lag. The same bound tells openraft when to prefer a snapshot.
-const LAG_ENTRIES: u64 = 20_000;
+const LAG_ENTRIES: LogEntries = log_entries(20_000, 400);
 /// Bytes of them.
 const LAG_BYTES: u64 = 16 << 20;
 /// Bytes kept for a follower that a snapshot was sent to.
@@ -37,7 +37,7 @@ const SENT_BYTES: u64 = 64 << 20;
 /// How long a snapshot may take until the entries behind it are kept no longer.
 const SENT_TIME: Duration = Duration::from_secs(600);
 /// A purge is a write to the log's database: fewer entries wait for more,
-const PURGE_ENTRIES: u64 = 256;
+const PURGE_ENTRIES: LogEntries = log_entries(256, 6);
 /// or for this many bytes.
 const PURGE_BYTES: u64 = 1 << 20;
 /// Marks in a trail.
@@ -48,7 +48,7 @@ pub(crate) fn by_owner(config: Config) -> Config {
     Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
-        replication_lag_threshold: log_entries(LAG_ENTRIES),
+        replication_lag_threshold: LAG_ENTRIES.get(),
         ..config
     }
 }
@@ -107,8 +107,7 @@ impl Retention {
     pub(crate) fn compaction(&self, log: &LogState) -> Compaction {
         let entries = log.applied.saturating_sub(log.compacted);
         let bytes = self.trail.bytes_behind(log.compacted);
-        let reached =
-            |part: u64| entries >= log_entries(COMPACT_ENTRIES) / part || bytes >= COMPACT_BYTES / part;
+        let reached = |part: u64| entries >= COMPACT_ENTRIES.get() / part || bytes >= COMPACT_BYTES / part;
         if entries == 0 {
             Compaction::No
         } else if reached(1) {
@@ -127,7 +126,7 @@ impl Retention {
                 .saturating_sub(entries)
                 .max(self.trail.position_behind(bytes))
         };
-        let mut upto = beyond(log_entries(KEEP_ENTRIES), KEEP_BYTES).min(log.compacted);
+        let mut upto = beyond(KEEP_ENTRIES.get(), KEEP_BYTES).min(log.compacted);
         // Whoever needs what is gone already needs a snapshot, and nothing is gained by waiting.
         let lagging = matched
             .iter()
@@ -135,12 +134,12 @@ impl Retention {
             .filter(|matched| *matched >= log.purged)
             .min();
         if let Some(lagging) = lagging {
-            upto = upto.min(lagging.max(beyond(log_entries(LAG_ENTRIES), LAG_BYTES)));
+            upto = upto.min(lagging.max(beyond(LAG_ENTRIES.get(), LAG_BYTES)));
         }
         if let Some((position, _)) = self.under_way {
             upto = upto.min(position.max(self.trail.position_behind(SENT_BYTES)));
         }
-        let enough = upto >= log.purged + log_entries(PURGE_ENTRIES)
+        let enough = upto >= log.purged + PURGE_ENTRIES.get()
             || (upto > log.purged && self.trail.bytes_between(log.purged, upto) >= PURGE_BYTES);
         enough.then_some(upto)
     }

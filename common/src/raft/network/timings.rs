@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
-use crate::limits::log_entries;
+use crate::limits::{LogEntries, log_entries};
 
 /// How long things may take. The defaults are for stores in one region, with round trips well below 50 ms.
 #[derive(Clone, Debug)]
@@ -44,16 +44,16 @@ impl Default for RaftTimings {
 
 /// Entries between two compactions of a log, for groups whose owner does not see to that itself: the placement driver's,
 /// whose entries are small and few.
-const COMPACT_EVERY: u64 = 10_000;
+const COMPACT_EVERY: LogEntries = log_entries(10_000, 40);
 
 /// Entries that a log keeps behind a compaction. openraft does not hold a purge back for a snapshot under way, so the
 /// entries written while one travels must still be there when it is installed, or the follower needs another, and
 /// under load never catches up. A group proposes a few thousand entries a second at most; this covers seconds.
-const KEEP_ENTRIES: u64 = 10_000;
+const KEEP_ENTRIES: LogEntries = log_entries(10_000, 40);
 
 /// A follower further behind than this is sent a snapshot even if the log still reaches back far enough. A log holds
-/// between [`KEEP_ENTRIES`] and this many.
-const SNAPSHOT_BEHIND: u64 = COMPACT_EVERY + KEEP_ENTRIES;
+/// between [`KEEP_ENTRIES`] and this many: the sum of both.
+const SNAPSHOT_BEHIND: LogEntries = log_entries(20_000, 80);
 
 impl RaftTimings {
     /// The configuration of a group.
@@ -80,9 +80,9 @@ impl RaftTimings {
             allow_log_reversion: Some(false),
             // Enough to fill a batch from many small entries; the log's reader bounds the bytes.
             max_payload_entries: 512,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(log_entries(COMPACT_EVERY)),
-            max_in_snapshot_log_to_keep: log_entries(KEEP_ENTRIES),
-            replication_lag_threshold: log_entries(SNAPSHOT_BEHIND),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(COMPACT_EVERY.get()),
+            max_in_snapshot_log_to_keep: KEEP_ENTRIES.get(),
+            replication_lag_threshold: SNAPSHOT_BEHIND.get(),
             // A purge is a write to the log's database: one for many entries.
             purge_batch_size: 256,
             // What the network gets as the time limit of a whole snapshot; the default of 200 ms fits no file.
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_defaults_are_consistent() {
         let config = RaftTimings::default().config().expect("valid");
-        assert!(config.replication_lag_threshold > COMPACT_EVERY);
+        assert!(config.replication_lag_threshold > COMPACT_EVERY.get());
         assert!(
             config.election_timeout_min > 2 * config.heartbeat_interval,
             "one lost heartbeat is no reason to vote"
