@@ -118,7 +118,13 @@ async fn too_much_load_is_turned_away_and_the_rest_is_done() -> anyhow::Result<(
     println!("{TOO_MANY} clients: {under:?} in {LENGTH:?}");
     let memory: Vec<_> = watched
         .iter()
-        .map(|(name, memory)| Ok((name.as_str(), crate::probe::resident(memory.pid())? >> 20)))
+        .map(|(name, memory)| {
+            let now = crate::probe::resident(memory.pid());
+            Ok((
+                name.as_str(),
+                now.with_context(|| format!("{name} was killed"))? >> 20,
+            ))
+        })
         .collect::<anyhow::Result<_>>()?;
     println!("anonymous memory, MiB: {memory:?}");
     let pids =
