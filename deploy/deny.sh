@@ -31,10 +31,10 @@ if [ "${1:-}" = --renew ]; then
 fi
 
 command -v cargo-deny >/dev/null || cargo install --quiet --locked --root "$tools" cargo-deny
-cargo deny --locked check licenses bans sources
+cargo deny --locked check --hide-inclusion-graph licenses bans sources
 
 if [ "${1:-}" != --offline ] && timeout 120 cargo deny --locked fetch db >"$work/fetch" 2>&1; then
-    cargo deny --locked check advisories
+    cargo deny --locked check --hide-inclusion-graph advisories
     exit
 fi
 echo "RustSec's database is not fetched; by the copy of $(cat "$copy/VERSION"):"
@@ -44,12 +44,17 @@ if [ -n "$uncovered" ]; then
     echo "renew it where there is a network: deploy/deny.sh --renew https://github.com/rustsec/advisory-db"
     exit 1
 fi
-# cargo-deny takes its database from a git repository.
-rm -rf "$work/copy" "$work/db"
-cp -r "$copy" "$work/copy"
-git -C "$work/copy" init --quiet --initial-branch main
-git -C "$work/copy" add .
-git -C "$work/copy" -c user.name=holdfast -c user.email=holdfast@localhost commit --quiet --message copy
-sed -e "s|^\[advisories\]|[advisories]\ndb-urls = [\"file://$work/copy\"]\ndb-path = \"$work/db\"|" \
+# cargo-deny takes its database from a git repository, in a directory whose name it alone knows: it says so when it finds none.
+check=(cargo deny --locked --offline --config "$work/deny.toml" check --hide-inclusion-graph advisories)
+rm -rf "$work/db"
+mkdir -p "$work/db"
+sed -e "s|^\[advisories\]|[advisories]\ndb-path = \"$work/db\"\nmaximum-db-staleness = \"P365D\"|" \
     -e 's|^yanked = .*|yanked = "allow"|' deny.toml >"$work/deny.toml"
-cargo deny --locked --config "$work/deny.toml" check advisories
+name="$("${check[@]}" 2>&1 | grep -om1 'advisory-db-[0-9a-f]*' || true)"
+db="$work/db/${name:?cargo-deny does not say where it looks for its database}"
+cp -r "$copy" "$db"
+date="$(sed -n 's/.* of //p' "$copy/VERSION")T00:00:00Z"
+git -C "$db" init --quiet --initial-branch main
+git -C "$db" add .
+GIT_COMMITTER_DATE="$date" git -C "$db" -c user.name=holdfast -c user.email=holdfast@localhost commit --quiet --message copy --date "$date"
+"${check[@]}"
