@@ -28,7 +28,7 @@ test('a range without a leader is worse than a store that is down', () => {
 
 test('a store that is silent for longer than usual is noticed before it is suspected', () => {
   const silent = (age: number) => verdict(cluster(), [store(1, { last_heartbeat_age_ms: age })], [range('ok')], []).grade;
-  expect([silent(2_400), silent(2_600)]).toEqual(['ok', 'warn']);
+  expect([silent(2_100), silent(2_300)]).toEqual(['ok', 'warn']);
 });
 
 test('a store that was given up for its data is told by name', () => {

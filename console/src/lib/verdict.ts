@@ -26,7 +26,8 @@ const FULL = 0.9;
 const FILLING = 0.8;
 
 export function verdict(cluster: Cluster, stores: Store[], ranges: Range[], operators: Operator[], figures?: Figures, heartbeatMs = 1_000): Verdict {
-  const usualSilenceMs = heartbeatMs * 2.5;
+  // Beyond it one has stayed away; more, and a store that was killed would be shown later than three seconds after.
+  const usualSilenceMs = heartbeatMs * 2.2;
   const findings = [
     ...divergenceFindings(cluster),
     ...rangeFindings(cluster, ranges, operators),
