@@ -23,8 +23,6 @@ pub struct Falls {
     /// How often each step is still to be reached before whoever reaches it falls.
     armed: BTreeMap<Step, u64>,
     fallen: BTreeMap<IpAddr, Step>,
-    /// How often each step was reached.
-    reached: BTreeMap<Step, u64>,
 }
 
 impl Falls {
@@ -47,18 +45,12 @@ impl Falls {
         self.fallen.get(&machine).copied()
     }
 
-    /// How often a step was reached so far.
-    pub fn reached(&self, step: Step) -> u64 {
-        self.reached.get(&step).copied().unwrap_or_default()
-    }
-
     /// Counts, and tells the home of a machine that falls now.
     fn falls(&mut self, machine: IpAddr, step: Step) -> Option<PathBuf> {
         let home = self.homes.get(&machine)?;
         if self.fallen.contains_key(&machine) {
             return None;
         }
-        *self.reached.entry(step).or_default() += 1;
         let left = self.armed.get_mut(&step)?;
         *left = left.saturating_sub(1);
         if *left > 0 {

@@ -243,7 +243,7 @@ impl Scan {
         while !self.walk.is_over() && out.len() < MAX_ANSWER_BYTES {
             let rows = self.next_page(MAX_ANSWER_BYTES - out.len()).await?;
             if rows.is_empty() {
-                break; // That took all the time there was, if it is not over: the client goes on by the cursor.
+                break; // It is over, or a range behind empty ones fails: then the client goes on by the cursor.
             }
             self.listing.rows(&mut out, &rows);
             if !room.grow(out.len() - room.bytes()) {
