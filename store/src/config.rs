@@ -9,6 +9,7 @@ use holdfast_common::tls::Files;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Pace;
+use crate::memory::{self, LEAST, Shares};
 
 /// Everything that can be set about a store. Unknown names are refused, absent ones take their default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,9 @@ pub struct Config {
     /// When what the store has on disk is damaged, set it aside in the data directory (`quarantine-<time>`) and join as a new store,
     /// provided that the placement driver finds that every range can do without it.
     pub rebuild_damaged: bool,
+    /// Memory for what grows with use, bytes: caches, tables that are being written, writes that wait; what a store is without them (0.1 GiB)
+    /// and its replicas (0.4 MiB each) come on top. 0 for 1 GiB, or less where the machine or a control group allows less.
+    pub memory_bytes: u64,
     /// Free space of the file system, bytes, below which puts are refused.
     pub disk_reserve_bytes: u64,
     /// Most bytes that the store's directory may take before puts are refused; 0 for all that the file system has.
@@ -90,6 +94,7 @@ impl Default for Config {
             raft_election_max_ms: 750,
             hibernate_after_ms: 5_000,
             rebuild_damaged: false,
+            memory_bytes: 0,
             disk_reserve_bytes: 256 << 20,
             disk_soft_limit_bytes: 0,
             split_alone_after_ms: 60_000,
@@ -138,6 +143,9 @@ pub enum Invalid {
     /// A bound of zero would refuse everything.
     #[error("{0} must not be zero")]
     Zero(&'static str),
+    /// Too little to work with.
+    #[error("memory_bytes = {0} is less than {LEAST}, the least a store works with")]
+    Memory(u64),
 }
 
 impl Config {
@@ -189,7 +197,18 @@ impl Config {
                 return Err(Invalid::Zero(field));
             }
         }
+        if (1..LEAST).contains(&self.memory_bytes) {
+            return Err(Invalid::Memory(self.memory_bytes));
+        }
         Ok(())
+    }
+
+    /// How the store's memory is divided.
+    pub(crate) fn memory(&self) -> Shares {
+        Shares::of(match self.memory_bytes {
+            0 => memory::available(),
+            bytes => bytes,
+        })
     }
 
     /// How often, and how fast, replicas are compared.
@@ -302,6 +321,18 @@ mod tests {
             .validate()
             .is_err()
         );
+    }
+
+    #[test]
+    fn memory_is_enough_or_left_to_the_store() {
+        let with = |memory_bytes| Config {
+            memory_bytes,
+            ..valid()
+        };
+        assert_eq!(with(0).validate(), Ok(()));
+        assert_eq!(with(LEAST).validate(), Ok(()));
+        assert_eq!(with(LEAST - 1).validate(), Err(Invalid::Memory(LEAST - 1)));
+        assert_eq!(with(LEAST).memory().engine.cache_bytes, LEAST / 4);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod ledger;
 mod link;
 mod load;
 pub mod machine;
+mod memory;
 pub mod metrics;
 pub mod middle;
 #[cfg(test)]

@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::command::{Write, bounds};
 use crate::host::Host;
 use crate::machine::RangeMachine;
+use crate::memory::Held;
 use crate::metrics::{self, Op, Outcome, ReadPath};
 use crate::read::index::Waiting as WaitingRead;
 use crate::read::lease::Lease;
@@ -128,8 +129,8 @@ impl StoreService {
     }
 
     fn take_write(&self, request: &Request, target: Target, write: Write, is_explained: bool, reply: Reply) {
-        let replica = match self.admit(target, &write) {
-            Ok(replica) => replica,
+        let (replica, held) = match self.admit(target, &write) {
+            Ok(admitted) => admitted,
             Err(error) => {
                 metrics::ops(Op::Write, Outcome::of(&error), 1);
                 return reply.send(proto::encode(&Err::<WriteOutcome, _>(error)));
@@ -142,6 +143,7 @@ impl StoreService {
             reply,
             deadline: request.deadline,
             arrived,
+            _held: held,
         });
         let mut gathered = self.gathered.entry(request.conn).or_default();
         if !gathered
@@ -154,7 +156,7 @@ impl StoreService {
     }
 
     /// Whether a write may wait at this store to be proposed.
-    fn admit(&self, target: Target, write: &Write) -> Result<Arc<Replica>, Error> {
+    fn admit(&self, target: Target, write: &Write) -> Result<(Arc<Replica>, Held), Error> {
         let replica = self.host.replica(target.range).ok_or(Error::NoSuchRange)?;
         replica.admit_key(target, write.key.as_bytes())?;
         if !replica.leads() {
@@ -164,12 +166,13 @@ impl StoreService {
         if bounds::takes_space(&write.mutation) && replica.site.disk.refuses_puts() {
             return Err(Error::DiskFull);
         }
-        if replica.site.is_pressed() {
+        let held = replica.site.room.take(write.encoded_len());
+        let Some(held) = held.filter(|_| !replica.site.is_pressed()) else {
             return Err(Error::Busy {
                 retry_after_ms: PRESSURE_RETRY_MS,
             });
-        }
-        Ok(replica)
+        };
+        Ok((replica, held))
     }
 
     fn step(&self, request: &Request, reply: Reply) {

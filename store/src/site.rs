@@ -15,6 +15,7 @@ use crate::check::Checks;
 use crate::disk::DiskGuard;
 use crate::engine::Engine;
 use crate::hibernate::Dormitory;
+use crate::memory::Room;
 use crate::ranges::Ranges;
 use crate::read::lease::Terms;
 use crate::replica::queue::Bounds;
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub changed: Notify,
     /// Bounds on what waits at one replica.
     pub waiting: Bounds,
+    /// Room for the writes that wait, or are under way, at all of them.
+    pub room: Room,
     /// Ends the process when its state can't be trusted any more.
     pub alarm: Alarm,
     /// The store was removed from its cluster: nothing is served any more.

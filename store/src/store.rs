@@ -29,6 +29,7 @@ use crate::hibernate::liveness::Liveness;
 use crate::hibernate::{self, Dormitory};
 use crate::host::{self, Host};
 use crate::ledger::{self, Ledger};
+use crate::memory::{Room, Shares};
 use crate::quarantine::{self, Found};
 use crate::ranges::Ranges;
 use crate::read::lease::Terms;
@@ -147,7 +148,8 @@ impl Store {
         (client, tls): (Client, Option<Tls>),
     ) -> Result<Self, Error> {
         let timings = timings(config);
-        let (log, engine, disk) = open(dir, config).await?;
+        let Shares { engine, log, waiting } = config.memory();
+        let (log, engine, disk) = open(dir, config, log, engine).await?;
         let ledger = Ledger::open(log.clone())?;
         recovery::resume(&engine, &log, &ledger, store).await?;
         let found = startup::recover(&engine, &log, &ledger).await?;
@@ -168,6 +170,7 @@ impl Store {
                 items: config.max_waiting,
                 bytes: config.max_waiting_bytes,
             },
+            room: Room::new(waiting),
             alarm: Alarm::default(),
             removed: CancellationToken::new(),
             pressed: AtomicBool::new(false),
@@ -300,7 +303,12 @@ fn dormitory(config: &Config, timings: &RaftTimings) -> Dormitory {
 }
 
 /// Opens both databases and takes a first look at the disk, where blocking is allowed.
-async fn open(dir: &Path, config: &Config) -> Result<(LogEngine, Engine, Arc<DiskGuard>), Error> {
+async fn open(
+    dir: &Path,
+    config: &Config,
+    for_log: log::Options,
+    for_engine: engine::Options,
+) -> Result<(LogEngine, Engine, Arc<DiskGuard>), Error> {
     let (dir, limits) = (
         dir.to_owned(),
         Limits::new(config.disk_reserve_bytes, config.disk_soft_limit_bytes),
@@ -313,8 +321,8 @@ async fn open(dir: &Path, config: &Config) -> Result<(LogEngine, Engine, Arc<Dis
             );
             quarantine::read_tables(&dir)?;
         }
-        let log = LogEngine::open(&dir.join("raft"), log::Options::default())?;
-        let engine = Engine::open(&dir.join("data"), engine::Options::default())?;
+        let log = LogEngine::open(&dir.join("raft"), for_log)?;
+        let engine = Engine::open(&dir.join("data"), for_engine)?;
         let disk = DiskGuard::new(&dir, limits).map_err(io(|| display(&dir)))?;
         Ok((log, engine, Arc::new(disk)))
     };

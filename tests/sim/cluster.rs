@@ -183,6 +183,8 @@ impl Cluster {
                     rpc: machine.port(STORE_RPC),
                     placement,
                     hibernate_after_ms: 1_500,
+                    // Not what this machine has: a seed plays the same everywhere.
+                    memory_bytes: 1 << 30,
                     ..holdfast_store::Config::default()
                 };
                 life(holdfast_store::run(config, Arc::new(String::new), never()))

@@ -32,6 +32,8 @@ pub struct Options {
     pub routers: u16,
     /// What goes wrong, as `FAILPOINTS` has it: see `store/src/failpoint.rs`.
     pub faults: &'static str,
+    /// Settings of all its processes, as the environment has them.
+    pub environment: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             placements: 1,
             routers: 1,
             faults: "",
+            environment: &[],
         }
     }
 }
@@ -103,6 +106,7 @@ impl Cluster {
         let mut launcher = Command::new(&self.program)
             .arg("up")
             .env("FAILPOINTS", self.options.faults)
+            .envs(self.options.environment.iter().copied())
             .arg("--data-dir")
             .arg(self.dir())
             .args(["--base-port", &self.base_port.to_string()])

@@ -5,6 +5,7 @@ mod process;
 #[cfg(test)]
 mod reference_test;
 pub(crate) mod router;
+mod scheduling;
 mod settings;
 pub(crate) mod store;
 
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 use clap::Args;
 use holdfast_common::telemetry::LogFormat;
 use serde::Serialize;
+
+use self::scheduling::Scheduling;
 
 /// What every role takes. Everything else that a role's configuration knows can be set in the file or the environment.
 #[derive(Debug, Default, Args, Serialize)]
@@ -29,6 +32,10 @@ pub(crate) struct ProcessArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) threads: Option<usize>,
+    /// Whether a process that wakes up waits for its turn on the processor (batch), or takes it from whoever runs (usual) [default: batch]
+    #[arg(long, value_name = "POLICY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scheduling: Option<Scheduling>,
     /// Listen on addresses other than loopback although nothing is encrypted or authenticated
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

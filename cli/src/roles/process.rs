@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::scheduling::Scheduling;
 use super::{ProcessArgs, settings};
 use crate::exit::{Exit, Failure, Outcome};
 
@@ -36,10 +37,12 @@ where
     )?;
     let format = settings::take::<LogFormat>(&mut settings, "log_format")?.unwrap_or_default();
     let threads = settings::take::<usize>(&mut settings, "threads")?.unwrap_or_else(default_threads);
+    let scheduling = settings::take::<Scheduling>(&mut settings, "scheduling")?.unwrap_or_default();
     let insecure = settings.get("insecure").and_then(toml::Value::as_bool) == Some(true);
     let config = settings::parse(settings)?;
     telemetry::init_logs(format).map_err(anyhow::Error::from)?;
     raise_descriptor_limit();
+    scheduling.take_effect();
     let metrics = Metrics::install(role).map_err(anyhow::Error::from)?;
     telemetry::tell_insecure(insecure);
     runtime(threads)?.block_on(async {

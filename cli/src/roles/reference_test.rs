@@ -17,7 +17,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
 
 /// What every role takes besides its own configuration; what they mean is said by the command line.
-const OF_EVERY_ROLE: [&str; 2] = ["log_format", "threads"];
+const OF_EVERY_ROLE: [&str; 3] = ["log_format", "threads", "scheduling"];
 
 /// A public field and what its documentation says.
 struct Field {

@@ -29,6 +29,7 @@ use super::Replica;
 use super::queue::Full;
 use crate::command::{Write, encode_writes};
 use crate::failpoint;
+use crate::memory::Held;
 use crate::metrics::{self, Cause, Op, Outcome, Proposed};
 
 /// When a writer that was turned away for too much waiting may come again, milliseconds.
@@ -46,6 +47,8 @@ pub(crate) struct Waiting {
     pub deadline: Option<Instant>,
     /// When it came.
     pub arrived: Instant,
+    /// Its part of the store's room for writes, until it is answered.
+    pub _held: Held,
 }
 
 impl Waiting {

@@ -34,10 +34,16 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Starts a cluster and waits until its ranges have all their replicas.
 async fn cluster(stores: u16) -> anyhow::Result<Cluster> {
-    let options = Options {
+    started(Options {
         stores,
         ..Options::default()
-    };
+    })
+    .await
+}
+
+/// As [`cluster`], with all options.
+async fn started(options: Options) -> anyhow::Result<Cluster> {
+    let stores = options.stores;
     let cluster = Cluster::start(&program(), options)?;
     cluster
         .admin()

@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use holdfast_tests::{Client, Cluster};
+use holdfast_tests::{Client, Cluster, Options};
 use reqwest::Method;
 use tokio::task::JoinSet;
 
 use crate::probe::Memory;
-use crate::{MINUTE, cluster, cut};
+use crate::{MINUTE, cut, started};
 
 const LIMIT: u64 = 512 << 20;
+/// What the stores are told: half of it.
+const MEMORY_BYTES: &str = "268435456";
 const RANGES: usize = 8;
 const VALUE_BYTES: usize = 4 << 10;
 /// Clients that keep the cluster busy, and five times as many.
@@ -101,7 +103,11 @@ fn good(statuses: &Statuses) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_much_load_is_turned_away_and_the_rest_is_done() -> anyhow::Result<()> {
-    let cluster = cluster(3).await?;
+    let cluster = started(Options {
+        environment: &[("HOLDFAST_STORE_MEMORY_BYTES", MEMORY_BYTES)],
+        ..Options::default()
+    })
+    .await?;
     cut(&cluster.admin(), RANGES).await?;
     cluster.admin().settled(3, MINUTE).await?;
     let members = cluster.members()?;
