@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use holdfast_common::ids::{RangeId, StoreId};
+use holdfast_common::key::Span;
 use holdfast_common::net::{Client, Lane, Peer};
 use holdfast_common::proto::kv;
 use holdfast_common::proto::placement::{MapEvent, StoreRoute};
@@ -128,6 +129,25 @@ impl Directory {
     /// Whether the range is known.
     pub(crate) fn has_route(&self, place: Place<'_>) -> bool {
         self.known.read().route(place).is_some()
+    }
+
+    /// The first parts into which ranges cut a span, on the way from its near end, as far as they are known.
+    pub(crate) fn parts(&self, span: &Span, reverse: bool, most: usize) -> Vec<Span> {
+        let known = self.known.read();
+        let (mut parts, mut rest) = (Vec::new(), Some(span.clone()));
+        while let Some(left) = rest.filter(|_| parts.len() < most) {
+            let place = match reverse {
+                false => Place::At(left.start()),
+                true => Place::Before(left.end()),
+            };
+            let route = known.route(place);
+            let Some(part) = route.and_then(|route| left.intersection(&route.span)) else {
+                break;
+            };
+            rest = beyond(&left, &part, reverse);
+            parts.push(part);
+        }
+        parts
     }
 
     /// What is known of the cluster, for people.
@@ -283,4 +303,19 @@ fn candidates(route: &Route, ask: Ask) -> impl Iterator<Item = StoreId> + '_ {
         .map(|replica| replica.store)
         .filter(move |store| Some(*store) != first);
     first.into_iter().chain(others)
+}
+
+/// What is left of a span behind a part of it, on the way from its near end.
+pub(crate) fn beyond(span: &Span, part: &Span, reverse: bool) -> Option<Span> {
+    let (left, is_over) = match reverse {
+        false => (
+            Span::new(part.end().clone(), span.end().clone()),
+            part.end() == span.end(),
+        ),
+        true => (
+            Span::new(span.start().clone(), part.start().clone()),
+            part.start() == span.start(),
+        ),
+    };
+    left.ok().filter(|_| !is_over)
 }

@@ -4,6 +4,8 @@
 //! not ranges: when a range splits, merges or moves between two pages, the next page simply finds what holds the rest by
 //! then. Each page is linearizable by itself; the walk as a whole is not a snapshot.
 
+mod ahead;
+
 use bytes::Bytes;
 use holdfast_common::clock::Instant;
 use holdfast_common::key::Span;
@@ -40,6 +42,8 @@ pub(crate) struct Walk {
     /// What is left to read, if anything.
     rest: Option<Span>,
     rows_left: usize,
+    /// How many ranges are asked at once: more than one behind one that had no rows.
+    ahead: usize,
     /// How far a page may have lagged behind, at most, milliseconds.
     staleness_ms: u64,
 }
@@ -50,6 +54,7 @@ impl Walk {
         Self {
             rest: plan.span.clone(),
             rows_left: plan.limit,
+            ahead: 1,
             staleness_ms: 0,
             plan,
         }
@@ -68,8 +73,15 @@ impl Walk {
         while self.rows_left > 0
             && let Some(rest) = self.rest.clone()
         {
-            match self.step(sender, &rest, max_bytes, deadline).await {
-                Ok(rows) if rows.is_empty() => got_further = true,
+            let stepped = match self.ahead {
+                1 => self.step(sender, &rest, max_bytes, deadline).await,
+                _ => self
+                    .skip_empty(sender, &rest, deadline)
+                    .await
+                    .map(|()| Vec::new()),
+            };
+            match stepped {
+                Ok(rows) if rows.is_empty() => got_further |= self.rest.as_ref() != Some(&rest),
                 Ok(rows) => return Ok(rows),
                 Err(_) if got_further => break,
                 Err(failed) => return Err(failed),
@@ -96,6 +108,7 @@ impl Walk {
         self.staleness_ms = self.staleness_ms.max(answer.staleness_ms);
         self.rest = page.rest_after(&answer);
         self.rows_left -= answer.rows.len().min(self.rows_left);
+        self.ahead = if answer.rows.is_empty() { 2 } else { 1 };
         Ok(answer.rows)
     }
 

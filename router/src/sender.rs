@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::StoreId;
+use holdfast_common::key::Span;
 use holdfast_common::net::{self, Lane};
 use holdfast_common::proto;
 use holdfast_common::proto::kv;
@@ -109,6 +110,11 @@ impl Sender {
     /// The names of the writes that go through here.
     pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// See [`Directory::parts`].
+    pub(crate) fn parts(&self, span: &Span, reverse: bool, most: usize) -> Vec<Span> {
+        self.directory.parts(span, reverse, most)
     }
 
     /// Which replica to ask for a read of this consistency.

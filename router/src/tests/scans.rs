@@ -299,6 +299,44 @@ async fn a_scan_whose_time_goes_on_empty_ranges_says_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn ranges_without_rows_are_gone_over_several_at_a_time() {
+    let (cluster, router, mut client) = start().await;
+    let bounds: Vec<String> = (1..200).map(|number| format!("{number:03}")).collect();
+    for bound in &bounds {
+        cluster.split(bound, 1);
+    }
+    router.tell(cluster.map());
+    let keys = ["0005", "0999", "1", "1005", "100x", "1505", "1509", "1999"];
+    for key in keys {
+        cluster.put(key.as_bytes(), b"");
+    }
+    assert_eq!(read_all(&mut client, "limit=1000").await, keys);
+    assert_eq!(read_all(&mut client, "limit=3").await, keys, "in pieces");
+    let back: Vec<_> = keys.into_iter().rev().collect();
+    assert_eq!(read_all(&mut client, "reverse=true").await, back);
+    assert_eq!(read_all(&mut client, "start=0006&end=1505").await, keys[1..5]);
+    assert_eq!(
+        read_all(&mut client, "start=0006&end=1505&reverse=true").await,
+        back[3..7]
+    );
+    assert_eq!(
+        read_all(&mut client, "start=01&end=02").await,
+        Vec::<String>::new()
+    );
+    assert_eq!(client.get("/v1/kv?count=true").await.json()["count"], 8);
+    let (items, last) = lines_of(&client.send("GET", "/v1/kv", NDJSON, b"").await);
+    assert_eq!((items.len(), last), (8, json!({"next_cursor": null})));
+
+    // Ranges that have split and merged since the router heard of them.
+    for bound in &bounds[20..60] {
+        cluster.split(&format!("{bound}5"), 2);
+    }
+    assert_eq!(read_all(&mut client, "limit=1000").await, keys);
+    cluster.merge_all(3);
+    assert_eq!(read_all(&mut client, "reverse=true").await, back);
+}
+
+#[tokio::test]
 async fn what_makes_no_scan_is_refused() {
     let (cluster, _router, mut client) = start().await;
     let long = format!("start={}", "a".repeat(4097));
