@@ -150,6 +150,7 @@ impl<'a> Nemesis<'a> {
     async fn begin(&mut self, fault: Fault) -> anyhow::Result<(Undo, String)> {
         let victim = match fault {
             Fault::Kill(victim)
+            | Fault::Stop(victim)
             | Fault::Pause(victim)
             | Fault::Clock(victim, _)
             | Fault::SlowSync(victim, _)
@@ -165,6 +166,10 @@ impl<'a> Nemesis<'a> {
         let undo = match (fault, victim) {
             (Fault::Kill(_), Some(victim)) => {
                 self.site.kill(victim)?;
+                Undo::Restart(vec![victim])
+            }
+            (Fault::Stop(_), Some(victim)) => {
+                self.site.stop(victim)?;
                 Undo::Restart(vec![victim])
             }
             (Fault::Pause(_), Some(victim)) => {

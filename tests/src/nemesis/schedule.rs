@@ -53,6 +53,8 @@ pub enum Cut {
 pub enum Fault {
     /// kill -9, and a start when the fault is over.
     Kill(Victim),
+    /// SIGTERM, as for an upgrade, and a start when the fault is over.
+    Stop(Victim),
     /// kill -9 of every process.
     KillAll,
     /// kill -9 of all stores but one: most ranges lose their majority for a while.
@@ -155,6 +157,9 @@ fn kinds(random: &mut StdRng) -> Vec<(Fault, u64)> {
         (Fault::Kill(Victim::Store(letter())), 3_000),
         (Fault::Kill(Victim::PlacementLeader), 3_000),
         (Fault::Kill(Victim::Router(letter())), 1_000),
+        (Fault::Stop(Victim::Leader(letter())), 3_000),
+        (Fault::Stop(Victim::PlacementLeader), 1_000),
+        (Fault::Stop(Victim::Router(letter())), 1_000),
         (Fault::KillAll, 500),
         (Fault::Kill(Victim::Leader(letter())), 50),
         (Fault::KillStoresBut(letter()), 1_500),

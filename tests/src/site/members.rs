@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,13 +32,21 @@ pub(super) struct Process {
     pub(super) name: String,
     pub(super) data_dir: PathBuf,
     program: PathBuf,
+    /// Another version's program, which takes turns with that.
+    beside: Option<PathBuf>,
+    starts: usize,
     member: MemberIndex,
     arguments: Vec<String>,
     faults: String,
     clock: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// It was told to end in order.
+    stopping: bool,
 }
+
+/// How long an ordered end may take, on a disk that is made slow, too.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// The members of a plan, none of them started.
 pub(super) fn lay_out(program: &Path, dir: &Path, plan: &Plan) -> Vec<Process> {
@@ -76,6 +85,8 @@ pub(super) fn lay_out(program: &Path, dir: &Path, plan: &Plan) -> Vec<Process> {
                 arguments,
                 data_dir,
                 program: program.to_owned(),
+                beside: plan.beside.clone(),
+                starts: 0,
                 faults: match role {
                     Role::Store => plan.faults.clone(),
                     Role::Placement | Role::Router => String::new(),
@@ -84,6 +95,7 @@ pub(super) fn lay_out(program: &Path, dir: &Path, plan: &Plan) -> Vec<Process> {
                 log: dir.join(format!("logs/{name}.log")),
                 name,
                 child: None,
+                stopping: false,
             }
         })
         .collect()
@@ -130,6 +142,9 @@ impl Process {
     }
 
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        if self.stopping {
+            self.await_end()?;
+        }
         if self.child.is_some() && !self.has_exited() {
             return Ok(());
         }
@@ -137,7 +152,7 @@ impl Process {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &namespace(self.member)])
-            .arg(&self.program)
+            .arg(self.next_program())
             .args(&self.arguments)
             .env("FAILPOINTS", &self.faults)
             .env(
@@ -161,10 +176,42 @@ impl Process {
                 .env("NO_FAKE_STAT", "1");
         }
         self.child = Some(command.spawn()?);
+        self.starts += 1;
         Ok(())
     }
 
+    /// Every other member begins with the other version, and each changes it with every start.
+    fn next_program(&self) -> &Path {
+        match &self.beside {
+            Some(beside) if (self.member + self.starts) % 2 == 1 => beside,
+            _ => &self.program,
+        }
+    }
+
+    /// Asks for an ordered end, and does not wait for it.
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+        self.send(Signal::TERM)?;
+        self.stopping = self.child.is_some();
+        Ok(())
+    }
+
+    fn await_end(&mut self) -> anyhow::Result<()> {
+        self.resume()?;
+        let begun = Instant::now();
+        while !self.is_over() {
+            ensure!(begun.elapsed() < STOP_WITHIN, "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill()
+    }
+
+    fn is_over(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
     pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+        self.stopping = false;
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
@@ -194,10 +241,7 @@ impl Process {
 
     /// Whether it was started and has ended by itself.
     pub(super) fn has_exited(&mut self) -> bool {
-        match &mut self.child {
-            Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => false,
-        }
+        self.child.is_some() && !self.stopping && self.is_over()
     }
 
     pub(super) fn complaints(&self) -> Vec<String> {

@@ -28,6 +28,8 @@ pub struct Plan {
     pub routers: usize,
     /// What goes wrong in stores, as `FAILPOINTS` has it: see `store/src/failpoint.rs`.
     pub faults: String,
+    /// Another version's program: members change between the two whenever they are started.
+    pub beside: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -37,6 +39,7 @@ impl Default for Plan {
             placements: 3,
             routers: 2,
             faults: String::new(),
+            beside: None,
         }
     }
 }
@@ -141,7 +144,12 @@ impl Site {
         self.processes[member].kill()
     }
 
-    /// Starts a member again that was killed or has exited; nothing if it runs.
+    /// SIGTERM: it hands over what it leads and ends, while others go on.
+    pub fn stop(&mut self, member: MemberIndex) -> anyhow::Result<()> {
+        self.processes[member].stop()
+    }
+
+    /// Starts a member again that was killed or has exited, or was stopped, once it has ended; nothing if it runs.
     pub fn restart(&mut self, member: MemberIndex) -> anyhow::Result<()> {
         self.processes[member].start()
     }

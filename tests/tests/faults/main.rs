@@ -38,6 +38,9 @@ struct Args {
     /// So many of a hundred answers of stores to routers are lost, all along
     #[arg(long, default_value_t = 0.0)]
     lost_answers: f32,
+    /// Another version's program: members change between the two whenever they are started again
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// The short run of every change instead: a fixed list of faults, and bugs planted on purpose that have to be found
     #[arg(long)]
     brief: bool,
@@ -81,6 +84,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     let dir = directory(&format!("{seed}"))?;
     let plan = Plan {
         faults: format!("answer-lost={}%return", args.lost_answers),
+        beside: args.beside.clone(),
         ..Plan::default()
     };
     let mut site = Site::start(Path::new(PROGRAM), &dir, plan).await?;
@@ -111,6 +115,8 @@ async fn brief(args: &Args, seed: u64) -> anyhow::Result<bool> {
         (Fault::Cut(Cut::FromLeader(1)), 4_000),
         (Fault::Cut(Cut::ToLeader(2)), 4_000),
         (Fault::Kill(Victim::Leader(3)), 2_000),
+        (Fault::Stop(Victim::Leader(0)), 3_000),
+        (Fault::Stop(Victim::Router(1)), 1_000),
         (Fault::Pause(Victim::Leader(4)), 2_000),
         (Fault::Cut(Cut::PlacementAway), 4_000),
         (Fault::Cut(Cut::LeaderWithRouter(0)), 4_000),
