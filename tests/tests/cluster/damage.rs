@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::cluster;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 const PREFIXES: [&str; 3] = ["a", "b", "c"];
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// A way to damage the directory of a store that does not run.
 type Damage = fn(&Path) -> anyhow::Result<()>;
@@ -28,7 +28,7 @@ fn journal(database: &Path) -> anyhow::Result<(PathBuf, u64)> {
     Ok((path, last as u64 + 1))
 }
 
-fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
     let mut files: Vec<_> = entries
         .map(|entry| entry.map(|entry| entry.path()))
@@ -37,7 +37,7 @@ fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn flip(path: &Path, at: u64) -> anyhow::Result<()> {
+pub(crate) fn flip(path: &Path, at: u64) -> anyhow::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, at)?;
@@ -88,7 +88,7 @@ fn flipped_bits_in_tables(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn id_of(admin: &Admin, name: &str) -> anyhow::Result<Option<u64>> {
+pub(crate) async fn id_of(admin: &Admin, name: &str) -> anyhow::Result<Option<u64>> {
     let stores = admin.get("/v1/stores").await?;
     let stores = stores["items"].as_array().cloned().unwrap_or_default();
     let up = stores
@@ -98,7 +98,7 @@ async fn id_of(admin: &Admin, name: &str) -> anyhow::Result<Option<u64>> {
 }
 
 /// Waits until the store of this name is another one, the old one has left, and every range has all its replicas.
-async fn rebuilt(cluster: &Cluster, name: &str, before: u64) -> anyhow::Result<()> {
+pub(crate) async fn rebuilt(cluster: &Cluster, name: &str, before: u64) -> anyhow::Result<()> {
     let admin = cluster.admin();
     let another = async || Ok(id_of(&admin, name).await?.is_some_and(|id| id != before));
     admin.until("the store is another one", MINUTE, another).await?;
@@ -174,7 +174,7 @@ async fn a_store_that_finds_damage_at_its_start_is_rebuilt_under_load() -> anyho
 }
 
 /// Waits until the process has ended because of damage; the launcher says so a moment after it has noticed.
-fn ends_with_damage(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+pub(crate) fn ends_with_damage(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     let deadline = std::time::Instant::now() + MINUTE;
     loop {
         let said = fs::read_to_string(cluster.dir().join("launcher.log"))?;

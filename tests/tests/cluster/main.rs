@@ -22,6 +22,7 @@ mod refusals;
 mod rights;
 mod secured;
 mod seeds;
+mod underneath;
 
 use anyhow::Context;
 use holdfast_tests::{Cluster, Options};
