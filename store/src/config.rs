@@ -43,8 +43,8 @@ pub struct Config {
     pub raft_heartbeat_ms: u64,
     /// Shortest time after the end of its leader's lease at which a replica campaigns, milliseconds.
     pub raft_election_min_ms: u64,
-    /// Longest such time, milliseconds; also how long a leader's lease lasts. So a leader that is gone is replaced within
-    /// twice this: 1.5 s by default.
+    /// Longest such time, milliseconds; also how long a leader's lease lasts. A leader whose store does not answer any more is replaced
+    /// as soon as the lease is over; any other that is gone, within twice this: 1.5 s by default.
     pub raft_election_max_ms: u64,
     /// How long a range must have been idle before its replicas stop their timers, milliseconds, until somebody asks for
     /// something; 0 for never.

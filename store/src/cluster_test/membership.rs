@@ -41,6 +41,30 @@ async fn a_leadership_is_handed_over_and_the_lease_with_it() {
 }
 
 #[tokio::test]
+async fn a_leadership_goes_to_another_if_the_chosen_one_does_not_take_it() {
+    let cluster = Cluster::with_first_range_and_no_elections(3).await;
+    cluster.write("a", "1").await;
+    let old = cluster.await_leader(FIRST).await;
+    let others: Vec<usize> = (1..=3).filter(|store| *store != old).collect();
+    cluster.cut_off(others[0]).await;
+    let to = replica(FIRST, others[0]);
+    let refused = cluster
+        .try_step(old, Step::TransferLeader { range: FIRST, to })
+        .await;
+    assert!(matches!(refused, Err(StepError::Busy(_))), "{refused:?}");
+    cluster.write("a", "still").await;
+    // As if it had been lost right after it had answered.
+    let leader = cluster.store(old).host.replica(FIRST).unwrap();
+    assert_eq!(leader.transfer(to).await, Ok(()));
+    eventually("the other leads", || async {
+        (cluster.leader(FIRST)? == others[1]).then_some(())
+    })
+    .await;
+    cluster.write("a", "2").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
 async fn a_leadership_goes_to_nobody_who_could_not_take_it() {
     let mut cluster = Cluster::with_first_range(3).await;
     let leader = cluster.await_leader(FIRST).await;
@@ -158,5 +182,54 @@ async fn steps_that_are_done_do_nothing() {
         cluster.try_step(2, second_first).await,
         Err(StepError::Refused(_))
     ));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn the_heirs_of_a_lost_leader_stand_without_waiting_for_election_timeouts() {
+    let cluster = Cluster::with_first_range(3).await;
+    cluster.write("a", "1").await;
+    let lost = cluster.await_leader(FIRST).await;
+    for (_, store) in cluster.running() {
+        // Nobody campaigns by himself.
+        let replica = store.host.replica(FIRST).unwrap();
+        replica.raft.runtime_config().elect(false);
+    }
+    cluster.cut_off(lost).await;
+    eventually("an heir that leads", || async {
+        let mut others = (1..=3).filter(|store| *store != lost);
+        let leads = |store| {
+            cluster
+                .store(store)
+                .host
+                .replica(FIRST)
+                .is_some_and(|heir| heir.leads())
+        };
+        others.any(leads).then_some(())
+    })
+    .await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_leader_is_destroyed_only_when_nobody_follows_it() {
+    let mut cluster = Cluster::with_first_range(3).await;
+    cluster.write("a", "1").await;
+    let leader = cluster.await_leader(FIRST).await;
+    let destroy = Step::DestroyReplica {
+        range: FIRST,
+        replica: replica(FIRST, leader),
+    };
+    let refused = cluster.try_step(leader, destroy.clone()).await;
+    assert!(matches!(refused, Err(StepError::Refused(_))), "{refused:?}");
+    assert_eq!(cluster.read("a").await.as_deref(), Some("1"));
+
+    for other in (1..=3).filter(|store| *store != leader) {
+        cluster.stop(other).await;
+    }
+    let left = cluster.store(leader).host.replica(FIRST).unwrap();
+    assert!(left.leads(), "nobody told it otherwise");
+    cluster.step(leader, destroy).await;
+    assert!(cluster.store(leader).host.replica(FIRST).is_none());
     cluster.stop_all().await;
 }

@@ -14,6 +14,7 @@ use crate::apply::MergeAnswer;
 use crate::command::Command;
 use crate::replica::Replica;
 use crate::state::Merge;
+use crate::store::Store;
 
 /// Two ranges that meet at `m`, with something on both sides.
 async fn halves() -> Cluster {
@@ -43,6 +44,16 @@ impl Cluster {
                 whole && store.host.replica(RIGHT).is_none()
             });
             merged.then_some(())
+        })
+        .await;
+    }
+
+    /// Hands the leadership of a range to a store's replica.
+    async fn lead(&self, range: RangeId, store: usize) {
+        let to = super::replica(range, store);
+        self.led_step(range, Step::TransferLeader { range, to }).await;
+        eventually("the new leader", || async {
+            (self.leader(range)? == store).then_some(())
         })
         .await;
     }
@@ -265,24 +276,61 @@ async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
     cluster.await_one_range().await;
     cluster.await_serving().await;
     for (_, store) in cluster.running() {
-        let replica = store.host.replica(FIRST).unwrap();
-        let applied = replica.shared.get().applied.unwrap().index;
-        replica.raft.trigger().snapshot().await.unwrap();
-        eventually("the purge", || async {
-            // Not before the snapshot is there.
-            replica.raft.trigger().purge_log(applied).await.unwrap();
-            let bounds = store.log.log_bounds(FIRST, replica.id).unwrap();
-            bounds
-                .purged
-                .is_some_and(|purged| purged.index >= applied)
-                .then_some(())
-        })
-        .await;
+        purge(store).await;
     }
     cluster.start(away).await;
     cluster.await_one_range().await;
     assert_eq!(cluster.read("z").await.as_deref(), Some("again"));
     cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
+    let cluster = halves().await;
+    let left = cluster.await_leader(FIRST).await;
+    let to = (1..=3).find(|store| *store != left).unwrap();
+    cluster.lead(RIGHT, to).await;
+    cluster.give_up().await;
+    assert_eq!(cluster.leader(RIGHT), Some(to));
+    cluster.keep_from_driving(true);
+    cluster.cut_off(to).await;
+    let others = || cluster.running().filter(|(id, _)| id.0 as usize != to);
+    for (_, store) in others() {
+        let replica = store.host.replica(RIGHT).unwrap();
+        replica.driving.store(false, Ordering::Release);
+        replica.merging.notify_one();
+    }
+    eventually("one range on the others", || async {
+        let merged = others().all(|(_, store)| store.host.replica(RIGHT).is_none());
+        merged.then_some(())
+    })
+    .await;
+    for (_, store) in others() {
+        purge(store).await;
+    }
+    let last = cluster.held_by(to, RIGHT).unwrap();
+    assert!(last.leads(), "nobody told it otherwise");
+    cluster.introduce().await;
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
+/// Has a store's replica of the first range make a snapshot of all that it applied, and forget that part of its log.
+async fn purge(store: &Store) {
+    let replica = store.host.replica(FIRST).unwrap();
+    let applied = replica.shared.get().applied.unwrap().index;
+    replica.raft.trigger().snapshot().await.unwrap();
+    eventually("the purge", || async {
+        // Not before the snapshot is there.
+        replica.raft.trigger().purge_log(applied).await.unwrap();
+        let bounds = store.log.log_bounds(FIRST, replica.id).unwrap();
+        bounds
+            .purged
+            .is_some_and(|purged| purged.index >= applied)
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

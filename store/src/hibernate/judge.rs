@@ -1,4 +1,4 @@
-//! Who may sleep, who agrees to it, and who has to wake: pure.
+//! Who may sleep, who agrees to it, who has to wake, and who follows a leader that is lost: pure.
 
 use std::time::Duration;
 
@@ -156,6 +156,11 @@ pub(crate) fn wakes(bed: &Bed, contact: impl Fn(StoreId) -> Contact, stagger: Du
     let returned = |store: &StoreId| matches!(contact(*store), Contact::Lives(_)).then_some(Cause::StoreBack);
     let relied = bed.relies_on.iter().find_map(other);
     relied.or_else(|| bed.left.iter().find_map(returned))
+}
+
+/// Whether a follower that is awake stands for election now, whose leader's store has been lost for so long beyond the lease.
+pub(crate) fn stands(bereft: Option<Duration>, rank: u32, stagger: Duration) -> bool {
+    bereft.is_some_and(|bereft| bereft >= stagger * rank)
 }
 
 /// The place of voter `me` among those that may follow `leader`, ranges taking turns. Who does not vote comes last.

@@ -188,6 +188,15 @@ fn a_follower_wakes_when_its_leaders_store_was_started_again() {
 }
 
 #[test]
+fn heirs_that_are_awake_stand_one_after_the_other() {
+    let ms = Duration::from_millis;
+    assert!(!stands(None, 0, STAGGER));
+    assert!(stands(Some(ms(0)), 0, STAGGER));
+    assert!(!stands(Some(ms(449)), 1, STAGGER));
+    assert!(stands(Some(ms(450)), 1, STAGGER));
+}
+
+#[test]
 fn heirs_have_different_ranks_and_take_turns() {
     let voters = [ReplicaId(11), ReplicaId(12), ReplicaId(13)];
     let ranks = |range| [11, 13].map(|me| rank(RangeId(range), ReplicaId(me), ReplicaId(12), &voters));

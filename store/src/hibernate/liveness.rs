@@ -1,4 +1,4 @@
-//! Which of the other stores live, as far as sleepers here rely on them. Pure but for a lock.
+//! Which of the other stores live, as far as replicas here rely on them. Pure but for a lock.
 //!
 //! A store is watched from when somebody first wants to know until nobody does any more. It is *suspected* when it has not
 //! answered for as long as a follower would wait for its leader. An answer carries the incarnation of the process: a store
@@ -13,6 +13,10 @@ use parking_lot::Mutex;
 
 /// How long a store is watched for nobody.
 const UNWANTED: Duration = Duration::from_secs(10);
+
+/// How long after the leases of a store that was started again its former ranges may want another leader: by then openraft's
+/// own timers have run out.
+const MOURNING: Duration = Duration::from_secs(2);
 
 /// What is known of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub(crate) struct Liveness {
 #[derive(Debug)]
 struct Peer {
     incarnation: Option<u64>,
+    /// When it first answered in this incarnation after it had answered in another.
+    reborn: Option<Instant>,
     /// When it was last known to live; at first, when the watch began.
     heard: Instant,
     /// When somebody last wanted to know.
@@ -56,6 +62,7 @@ impl Liveness {
         let mut peers = self.peers.lock();
         let peer = peers.entry(store).or_insert(Peer {
             incarnation: None,
+            reborn: None,
             heard: now,
             wanted: now,
         });
@@ -68,6 +75,9 @@ impl Liveness {
         if let Some(peer) = peers.get_mut(&store)
             && (peer.incarnation.is_none() || at >= peer.heard)
         {
+            if peer.incarnation.is_some_and(|before| before != incarnation) {
+                peer.reborn = Some(at);
+            }
             peer.incarnation = Some(incarnation);
             peer.heard = peer.heard.max(at);
         }
@@ -85,6 +95,23 @@ impl Liveness {
             Some(incarnation) => Contact::Lives(incarnation),
             None => Contact::Unknown,
         }
+    }
+
+    /// How long ago the leases of leaders ran out that were on `store`: it is silent, or was started again lately.
+    pub(crate) fn bereft(&self, store: StoreId, now: Instant) -> Option<Duration> {
+        if let Contact::Suspected(since) = self.contact(store, now) {
+            return Some(since);
+        }
+        let reborn = self.peers.lock().get(&store)?.reborn?;
+        let since = now.saturating_duration_since(reborn).checked_sub(self.patience)?;
+        (since < MOURNING).then_some(since)
+    }
+
+    /// Whether `store` was seen to be started again within `time`.
+    pub(crate) fn was_reborn_within(&self, store: StoreId, time: Duration, now: Instant) -> bool {
+        let peers = self.peers.lock();
+        let reborn = peers.get(&store).and_then(|peer| peer.reborn);
+        reborn.is_some_and(|reborn| now.saturating_duration_since(reborn) < time)
     }
 
     /// The stores to ask; those that nobody wants to know about any more are forgotten.
@@ -138,6 +165,29 @@ mod tests {
         liveness.heard(STORE, 8, begin + ms(200));
         liveness.heard(STORE, 7, begin + ms(100));
         assert_eq!(liveness.contact(STORE, begin + ms(300)), Contact::Lives(8));
+    }
+
+    #[test]
+    fn leaders_are_lost_with_a_store_that_is_silent_or_was_started_again() {
+        let (liveness, begin) = (Liveness::new(PATIENCE), clock::now());
+        assert_eq!(liveness.bereft(STORE, begin), None);
+        liveness.want(STORE, begin);
+        liveness.heard(STORE, 7, begin);
+        assert_eq!(liveness.bereft(STORE, begin + ms(750)), None);
+        assert_eq!(liveness.bereft(STORE, begin + ms(850)), Some(ms(100)));
+
+        liveness.heard(STORE, 8, begin + ms(1_000));
+        assert_eq!(
+            liveness.bereft(STORE, begin + ms(1_100)),
+            None,
+            "its leases may last"
+        );
+        assert!(liveness.was_reborn_within(STORE, ms(200), begin + ms(1_100)));
+        assert!(!liveness.was_reborn_within(STORE, ms(100), begin + ms(1_100)));
+        liveness.heard(STORE, 8, begin + ms(1_700));
+        assert_eq!(liveness.bereft(STORE, begin + ms(1_800)), Some(ms(50)));
+        liveness.heard(STORE, 8, begin + ms(3_700));
+        assert_eq!(liveness.bereft(STORE, begin + ms(3_750)), None, "long ago");
     }
 
     #[test]

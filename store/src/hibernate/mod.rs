@@ -9,7 +9,8 @@
 //!   have agreed; those on a store that does not answer are left behind;
 //! - whatever is asked of a replica, and every Raft message to it, wakes it (`replica::rest`);
 //! - a store watches the stores that its sleepers rely on, and wakes those whose leader's store is gone or was started
-//!   again ([`watch`], [`liveness`]).
+//!   again ([`watch`], [`liveness`]). The same watch tells replicas that are awake, too, that their leader's store is lost
+//!   (`replica::succession`).
 //!
 //! What is decided, is decided by pure functions ([`judge`]). Safety rests on none of this: terms, logs and leases are what
 //! they are, and a lease runs out by the clock whether anybody sleeps or not.
@@ -22,6 +23,10 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use holdfast_common::ids::StoreId;
+use holdfast_common::net;
+use holdfast_common::proto;
 use holdfast_common::proto::hibernation::{HereIAm, MAX_REPLICAS, Sleep, SleepAnswer, Wake};
 use tokio_util::sync::CancellationToken;
 
@@ -43,13 +48,21 @@ pub(crate) struct Dormitory {
     pub liveness: Liveness,
 }
 
-/// Looks after who sleeps here, until `shutdown`.
+/// Looks after who sleeps here, and who follows a leader elsewhere, until `shutdown`.
 pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
-    let Some(after) = host.site.dormitory.after else {
-        return;
+    let settle = async {
+        if let Some(after) = host.site.dormitory.after {
+            settle::run(&host, after).await;
+        }
     };
-    let both = async { tokio::join!(settle::run(&host, after), watch::run(&host)) };
+    let both = async { tokio::join!(settle, watch::run(&host)) };
     shutdown.run_until_cancelled(both).await;
+}
+
+/// The incarnation in which `store` answered, if it did and is the one that was asked.
+pub(crate) fn incarnation(store: StoreId, answer: Result<Bytes, net::Error>) -> Option<u64> {
+    let here = proto::decode::<HereIAm>(&answer.ok()?).ok()?;
+    (here.store == store).then_some(here.incarnation)
 }
 
 impl Host {

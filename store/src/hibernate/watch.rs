@@ -1,9 +1,9 @@
-//! Watches the stores that sleepers here rely on, and wakes those that have to.
+//! Watches the stores that replicas here rely on: wakes the sleepers that have to, and has the heirs of lost leaders stand.
 //!
 //! One question a heartbeat interval to each such store stands for the heartbeats of all the ranges shared with it. Who has
-//! to wake is looked at again and again, from what sleepers sleep on and what is known of the stores now: so neither a
+//! to act is looked at again and again, from what replicas rely on and what is known of the stores now: so neither a
 //! message that came late nor one that was lost leaves a replica asleep under a leader that is gone. When a store is lost
-//! that leads thousands, its heirs are woken a number at a time.
+//! that leads thousands, its heirs are roused a number at a time.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -13,27 +13,30 @@ use std::time::Duration;
 use holdfast_common::clock::{self, Instant};
 use holdfast_common::ids::StoreId;
 use holdfast_common::net::Lane;
-use holdfast_common::proto::hibernation::{AreYouThere, HereIAm};
+use holdfast_common::proto::hibernation::AreYouThere;
 use holdfast_common::proto::{self, method};
 
 use super::judge;
 use super::liveness::Contact;
 use crate::host::Host;
 
-/// Most sleepers woken in one look: elections cost both sides work.
-const MAX_WAKES: usize = 128;
+/// Most replicas roused in one look: elections cost both sides work.
+const MAX_ROUSED: usize = 128;
 
-/// Time between two looks at all sleepers while nothing happens.
+/// Time between two looks at all replicas while nothing happens.
 const CALM: Duration = Duration::from_secs(1);
 
 /// For how long after a change they are looked at with every question.
 const ALERT: Duration = Duration::from_secs(5);
 
+/// What was known of the watched stores at a look: whether they lived, and in which incarnation.
+type Known = HashMap<StoreId, (Discriminant<Contact>, Option<u64>)>;
+
 /// Watches for as long as it is polled.
 pub(super) async fn run(host: &Arc<Host>) {
     let dormitory = &host.site.dormitory;
     let mut ticks = clock::every(dormitory.heartbeat);
-    let mut known: HashMap<StoreId, (Discriminant<Contact>, Option<u64>)> = HashMap::new();
+    let mut known = Known::new();
     let (mut last, mut looked, mut alert_until) = (clock::now(), clock::now(), clock::now());
     loop {
         ticks.tick().await;
@@ -50,8 +53,9 @@ pub(super) async fn run(host: &Arc<Host>) {
             Contact::Lives(incarnation) => (discriminant(&Contact::Lives(0)), Some(incarnation)),
             other => (discriminant(&other), None),
         };
-        let present = watched.iter().map(|store| (*store, state(*store))).collect();
+        let present: Known = watched.iter().map(|store| (*store, state(*store))).collect();
         if present != known {
+            send_at_once(host, &known, &present);
             known = present;
             alert_until = now + ALERT;
         }
@@ -61,6 +65,19 @@ pub(super) async fn run(host: &Arc<Host>) {
                 alert_until = now + ALERT;
             }
         }
+    }
+}
+
+/// Has leaders send what stores lack that are back.
+fn send_at_once(host: &Host, before: &Known, present: &Known) {
+    let is_back = |store: &StoreId| {
+        let incarnation = |known: &Known| known.get(store).and_then(|(_, incarnation)| *incarnation);
+        incarnation(present).is_some() && incarnation(present) != incarnation(before)
+    };
+    for store in present.keys().filter(|store| is_back(store)) {
+        host.replicas()
+            .iter()
+            .for_each(|replica| replica.send_at_once(*store));
     }
 }
 
@@ -75,30 +92,44 @@ fn ask(host: &Arc<Host>, store: StoreId, now: Instant) {
     let deadline = now + host.site.terms.lease;
     let body = proto::encode(&AreYouThere {});
     peer.call_with(method::STORE_ALIVE, body, deadline, move |answer| {
-        let here = answer.ok().and_then(|body| proto::decode::<HereIAm>(&body).ok());
-        if let Some(here) = here.filter(|here| here.store == store) {
-            host.site.dormitory.liveness.heard(store, here.incarnation, now);
+        if let Some(incarnation) = super::incarnation(store, answer) {
+            host.site.dormitory.liveness.heard(store, incarnation, now);
         }
     });
 }
 
-/// Wakes who has to; how many.
+/// Rouses who has to be; how many.
 fn look(host: &Host, now: Instant) -> usize {
     let dormitory = &host.site.dormitory;
     let contact = |store| dormitory.liveness.contact(store, now);
-    let mut woken = 0;
+    let mut roused = 0;
     for replica in host.replicas() {
-        let Some(bed) = replica.bed() else { continue };
+        let Some(bed) = replica.bed() else {
+            for store in replica.fellow_stores() {
+                dormitory.liveness.want(store, now);
+            }
+            if let Some((store, rank)) = replica.follows() {
+                let bereft = dormitory.liveness.bereft(store, now);
+                if roused < MAX_ROUSED
+                    && judge::stands(bereft, rank, dormitory.heartbeat)
+                    && host.may_stand(&replica)
+                {
+                    replica.stand();
+                    roused += 1;
+                }
+            }
+            continue;
+        };
         let relies_on = bed.relies_on.iter().map(|(store, _)| *store);
         relies_on
             .chain(bed.left.iter().copied())
             .for_each(|store| dormitory.liveness.want(store, now));
-        if woken < MAX_WAKES
+        if roused < MAX_ROUSED
             && let Some(cause) = judge::wakes(&bed, contact, dormitory.election_min)
         {
             replica.wake(cause);
-            woken += 1;
+            roused += 1;
         }
     }
-    woken
+    roused
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use holdfast_common::clock;
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::proto::raft::SnapshotHeader;
 use holdfast_common::raft::network::Groups;
@@ -26,7 +25,7 @@ impl Groups<RangeMachine> for Host {
 
     fn may_vote(&self, range: RangeId, replica: ReplicaId) -> bool {
         let running = self.replicas.get(&range).filter(|running| running.id == replica);
-        running.is_some_and(|running| running.is_fresh() || clock::now() >= self.grace_ends)
+        running.is_some_and(|running| self.may_stand(&running))
     }
 
     fn accept_snapshot(&self, _: RangeId, replica: ReplicaId, _: &SnapshotHeader) -> Result<(), String> {

@@ -195,35 +195,28 @@ impl Host {
         self.replicas.iter().map(|replica| replica.clone()).collect()
     }
 
-    /// Destroys a replica, which need not be here, and leaves its tombstone.
+    /// Destroys a replica, which need not be here, and leaves its tombstone. Not one that a majority follows, whoever asks:
+    /// but one that only believes that it leads, because those who could tell it are gone, has nothing to lead.
     pub(crate) async fn destroy(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
-        self.destroy_unless(range, replica, |running| {
-            running.leads() && running.standing().voting != Voting::No
-        })
-        .await
+        if let Some(running) = self.replica(range).filter(|running| running.id == replica)
+            && running.leads()
+            && running.standing().voting != Voting::No
+            && let Ok(Ok(())) = clock::timeout(self.site.terms.lease, running.confirm()).await
+        {
+            return Err(StepError::Refused(format!(
+                "replica {replica} leads range {range}"
+            )));
+        }
+        self.fence(range, replica).await
     }
 
-    /// Destroys a replica whose group was given up, even if it leads it.
+    /// Destroys a replica whose range is known to be no more, or whose group was given up, even if it leads it.
     pub(crate) async fn fence(&self, range: RangeId, replica: ReplicaId) -> Result<(), StepError> {
-        self.destroy_unless(range, replica, |_| false).await
-    }
-
-    async fn destroy_unless(
-        &self,
-        range: RangeId,
-        replica: ReplicaId,
-        is_needed: impl Fn(&Replica) -> bool,
-    ) -> Result<(), StepError> {
         if self.ledger.buried(replica) && self.replica(range).is_none_or(|running| running.id != replica) {
             return Ok(());
         }
         let turn = self.turn(range).await;
         if let Some(running) = self.replica(range).filter(|running| running.id == replica) {
-            if is_needed(&running) {
-                return Err(StepError::Refused(format!(
-                    "replica {replica} leads range {range}"
-                )));
-            }
             self.stop(&turn, &running).await;
         }
         let destroyed = destroy::destroy(&self.site.engine, &self.log, &self.ledger, range, replica).await;
@@ -300,7 +293,7 @@ impl Host {
             hush,
         };
         let replica = Replica::start(self.site.clone(), (range, replica), group, fresh);
-        if clock::now() >= self.grace_ends {
+        if self.may_stand(&replica) {
             replica.allow_elections();
         }
         self.replicas.insert(range, replica.clone());
@@ -315,6 +308,11 @@ impl Host {
         replica.stop().await;
         self.site.ranges.remove(replica.range);
         self.site.changed.notify_one();
+    }
+
+    /// Whether a replica may take part in elections: not if it may have promised something that it does not remember.
+    pub(crate) fn may_stand(&self, replica: &Replica) -> bool {
+        replica.is_fresh() || clock::now() >= self.grace_ends
     }
 
     /// Lets replicas take part in elections once no promise of theirs can be in force any more.

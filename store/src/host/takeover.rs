@@ -69,7 +69,7 @@ impl Host {
 
     /// Destroys a replica that stands in the way of a snapshot, if its range is known to be no more: the snapshot's range
     /// holds its first key under larger bounds, which only a merge brings about. Not while a replica of this store ends
-    /// where it begins: that one may have to take it over.
+    /// where it begins: that one may have to take it over. It may lead what is left of its group, if that is only itself.
     pub(super) fn make_way(&self, dead: RangeId, snapshot: &Header) {
         let Some(replica) = self.replica(dead) else { return };
         let Some(held) = replica.descriptor() else { return };
@@ -81,7 +81,7 @@ impl Host {
         let Some(host) = self.me.upgrade() else { return };
         tracing::info!(range = %dead, replica = %replica.id, by = %snapshot.range, "a replica of a range that was merged away makes way");
         self.burials.spawn(async move {
-            if let Err(error) = host.destroy(dead, replica.id).await {
+            if let Err(error) = host.fence(dead, replica.id).await {
                 tracing::warn!(range = %dead, %error, "a dead replica could not be destroyed");
             }
         });

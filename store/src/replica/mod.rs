@@ -12,6 +12,7 @@ pub(crate) mod queue;
 mod rest;
 pub(crate) mod retention;
 mod silence;
+mod succession;
 mod watch;
 pub(crate) mod writes;
 

@@ -312,12 +312,12 @@ impl Replica {
         )
     }
 
-    fn store_of(&self, replica: ReplicaId) -> Option<StoreId> {
+    pub(super) fn store_of(&self, replica: ReplicaId) -> Option<StoreId> {
         let membership = self.stored_membership();
         membership.membership().get_node(&replica).map(|node| node.store)
     }
 
-    fn rank(&self, leader: ReplicaId) -> u32 {
+    pub(super) fn rank(&self, leader: ReplicaId) -> u32 {
         let voters: Vec<_> = self.membership().voter_ids().collect();
         judge::rank(self.range, self.id, leader, &voters)
     }

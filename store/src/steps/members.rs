@@ -101,7 +101,7 @@ impl Replica {
     }
 
     /// Hands the leadership to a voter that stays. The step is then the next leader's.
-    async fn make_way(&self, remove: &[ReplicaId]) -> Result<(), StepError> {
+    async fn make_way(self: &Arc<Self>, remove: &[ReplicaId]) -> Result<(), StepError> {
         let to = self.successor(remove);
         let to = to.ok_or_else(|| StepError::Busy("no voter that stays can take over".to_owned()))?;
         self.hand_over(to).await?;

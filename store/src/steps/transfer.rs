@@ -1,9 +1,11 @@
 //! Handing a leadership over.
 //!
 //! openraft's transfer is fire and forget: the leader stops taking writes for the rest of its term, whether or not the
-//! other is elected. So the other must be live and caught up before it is started. And its voters ignore the lease, so
-//! this replica gives its lease up first.
+//! other is elected. So the other must be live, caught up and free to vote before it is started; and if it does not take
+//! over all the same, because it was killed in that moment, this replica asks another, for as long as it leads. A
+//! transfer's voters ignore the lease, so this replica gives its lease up first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_common::clock;
@@ -21,7 +23,7 @@ impl Replica {
     ///
     /// # Errors
     /// `to` can't take over, or did not.
-    pub(crate) async fn hand_over(&self, to: ReplicaId) -> Result<(), StepError> {
+    pub(crate) async fn hand_over(self: &Arc<Self>, to: ReplicaId) -> Result<(), StepError> {
         if to == self.id {
             return Ok(());
         }
@@ -31,10 +33,12 @@ impl Replica {
                 self.range
             )));
         }
+        // An answer just now: one that was killed a moment ago still counts as live.
+        let is_there = self.answers(to, self.site.dormitory.heartbeat).await;
         let peer = self.peers().into_iter().find(|peer| peer.id == to);
-        if !peer.is_some_and(|peer| can_take_over(&peer)) {
+        if !is_there || !peer.is_some_and(|peer| self.can_take_over(&peer)) {
             return Err(StepError::Busy(format!(
-                "replica {to} is not live or not caught up"
+                "replica {to} is not live, not caught up or was just started"
             )));
         }
         self.transfer(to).await
@@ -53,13 +57,17 @@ impl Replica {
         let fit = self
             .peers()
             .into_iter()
-            .filter(|peer| can_take_over(peer) && stays(&peer.id));
+            .filter(|peer| self.can_take_over(peer) && stays(&peer.id));
         fit.filter(|peer| !except.contains(&peer.id))
             .min_by_key(|peer| peer.lag)
             .map(|peer| peer.id)
     }
 
-    async fn transfer(&self, to: ReplicaId) -> Result<(), StepError> {
+    /// Begins a transfer, fit or not, and waits until the leadership has left this replica.
+    ///
+    /// # Errors
+    /// It has not, for long. It is still to leave.
+    pub(crate) async fn transfer(self: &Arc<Self>, to: ReplicaId) -> Result<(), StepError> {
         let stopping = |_| StepError::Busy("the replica is stopping".to_owned());
         self.renounce_leases();
         let started = self.raft.trigger().transfer_leader(to).await;
@@ -70,10 +78,26 @@ impl Replica {
             .await;
         self.renounce_lease(*term.as_ref().unwrap_or(&u64::MAX));
         started.and(term).map_err(stopping)?;
-        if self.leadership_leaves(2 * self.site.terms.lease).await {
-            Ok(())
-        } else {
-            Err(StepError::Busy(format!("replica {to} did not take over")))
+        let seen_off = tokio::spawn(self.clone().see_off(to));
+        match clock::timeout(2 * self.site.terms.lease, seen_off).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StepError::Busy(format!("replica {to} did not take over"))),
+        }
+    }
+
+    /// Asks one after the other to take over until somebody has: a leader that has begun a transfer is of no more use.
+    async fn see_off(self: Arc<Self>, to: ReplicaId) {
+        let patience = 2 * self.site.dormitory.heartbeat;
+        let mut asked = to;
+        while !self.leadership_leaves(patience).await {
+            let Some(next) = self.successor(&[asked]).or_else(|| self.successor(&[])) else {
+                continue;
+            };
+            tracing::info!(range = %self.range, %asked, %next, "a leadership was not taken over: another is asked");
+            asked = next;
+            if self.raft.trigger().transfer_leader(next).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -89,8 +113,9 @@ impl Replica {
         };
         clock::timeout(patience, left).await.is_ok()
     }
-}
 
-fn can_take_over(peer: &Peer) -> bool {
-    peer.live && peer.lag.is_some_and(|lag| lag <= MAX_LAG)
+    fn can_take_over(&self, peer: &Peer) -> bool {
+        let fit = peer.live && peer.lag.is_some_and(|lag| lag <= MAX_LAG);
+        fit && !self.is_just_started(peer.id)
+    }
 }
