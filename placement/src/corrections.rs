@@ -1,7 +1,7 @@
 //! What is put right without a plan: small, stateless repairs of what crashes and lost messages leave behind. Pure.
 //!
 //! - A replica that is in no configuration of its range any more, and in no plan, is destroyed. So is one whose range was
-//!   merged away, unless another of its store ends where it begins: that one may still have to take it over.
+//!   merged away, unless another of its store ends where it begins and may still have to take it over.
 //! - A replica of a group that was given up, its range having been brought back from another survivor, is destroyed at
 //!   once, even if it leads.
 //! - A member of a range that does not exist on its store (its split came by snapshot, its store missed the step that
@@ -87,7 +87,8 @@ fn is_orphan(report: &ReplicaReport, store: &StoreReport, view: &View<'_>) -> bo
 }
 
 /// Whether a range that the map does not have any more is one whose keys belong to another now: bounds versions grow along
-/// the life of a key, so whoever holds its first key under a larger one came later.
+/// the life of a key, so whoever holds its first key under a larger one came later. A neighbour on the store may still have to
+/// take it over, unless its own bounds are as large as those: what comes of a merge has larger bounds than both had before.
 fn was_merged_away(report: &ReplicaReport, store: &StoreReport, view: &View<'_>) -> bool {
     let dead = &report.descriptor;
     if !view.state.is_out_of_plans(report.replica) {
@@ -100,8 +101,13 @@ fn was_merged_away(report: &ReplicaReport, store: &StoreReport, view: &View<'_>)
     let (start, version) = (dead.span.start(), dead.epoch.bounds);
     let holder = view.state.map.at(start);
     let mut others = store.replicas.values();
-    holder.is_some_and(|holder| holder.epoch.bounds > version)
-        && !others.any(|other| !start.is_empty() && other.descriptor.span.end() == start)
+    let Some(holder) = holder.filter(|holder| holder.epoch.bounds > version) else {
+        return false;
+    };
+    !others.any(|other| {
+        let left = &other.descriptor;
+        !start.is_empty() && left.span.end() == start && left.epoch.bounds < holder.epoch.bounds
+    })
 }
 
 /// A member of a group that was given up may still lead it, and must not for a moment longer.

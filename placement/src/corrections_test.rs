@@ -185,6 +185,15 @@ fn what_is_left_of_a_range_that_was_merged_away_is_destroyed() {
         range: right,
         replica: before[1].replica,
     };
+    assert_eq!(due(&mut world, 3), std::slice::from_ref(&destroy));
+
+    // Or of the merged range after that was split where they had met: one that ends there, and has done with the merge.
+    let at = Some(Key::new("m").unwrap());
+    world.start(1, Kind::Split { at }).unwrap();
+    world.run();
+    let after = vec![of(left, &world), before[1].clone()];
+    world.stores.behind.insert(StoreId(3), after);
+    world.heartbeats();
     assert_eq!(due(&mut world, 3), [destroy]);
 }
 

@@ -316,6 +316,65 @@ async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
     cluster.stop_all().await;
 }
 
+#[tokio::test]
+async fn what_was_taken_over_and_split_off_again_is_not_taken_over_twice() {
+    let third = RangeId(3);
+    let cluster = halves().await;
+    let left = cluster.await_leader(FIRST).await;
+    let to = (1..=3).find(|store| *store != left).unwrap();
+    cluster.lead(RIGHT, to).await;
+    cluster.give_up().await;
+    cluster.keep_from_driving(true);
+    cluster.cut_off(to).await;
+    let others = || cluster.running().filter(|(id, _)| id.0 as usize != to);
+    for (_, store) in others() {
+        let replica = store.host.replica(RIGHT).unwrap();
+        replica.driving.store(false, Ordering::Release);
+        replica.merging.notify_one();
+    }
+    eventually("one range on the others", || async {
+        let merged = others().all(|(_, store)| store.host.replica(RIGHT).is_none());
+        merged.then_some(())
+    })
+    .await;
+    let Step::Split { replicas, .. } = split(Some("m")) else {
+        unreachable!()
+    };
+    let stores = replicas.into_iter().map(|(store, _)| store);
+    let again = Step::Split {
+        range: FIRST,
+        bounds: 4,
+        at: Some(key("m")),
+        right: third,
+        replicas: stores
+            .map(|store| (store, super::replica(third, store.0 as usize)))
+            .collect(),
+    };
+    cluster.led_step(FIRST, again).await;
+    cluster.await_leader(third).await;
+    for (_, store) in others() {
+        purge(store).await;
+    }
+    // It gets the left part by snapshot, in which nothing tells of the merge, and the right part as one that has missed the split.
+    cluster.introduce().await;
+    let create = Step::CreateReplica {
+        range: third,
+        replica: super::replica(third, to),
+    };
+    cluster.step(to, create).await;
+    let last = cluster.held_by(to, RIGHT).unwrap();
+    last.driving.store(false, Ordering::Release);
+    last.merging.notify_one();
+    eventually("three replicas of both", || async {
+        let bounds = |store, range| Some(cluster.held_by(store, range)?.descriptor()?.epoch.bounds);
+        let both = |store| bounds(store, FIRST) == bounds(left, FIRST) && bounds(store, third).is_some();
+        ((1..=3).all(both) && cluster.held_by(to, RIGHT).is_none()).then_some(())
+    })
+    .await;
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
 /// Has a store's replica of the first range make a snapshot of all that it applied, and forget that part of its log.
 async fn purge(store: &Store) {
     let replica = store.host.replica(FIRST).unwrap();

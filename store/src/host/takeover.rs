@@ -69,13 +69,14 @@ impl Host {
 
     /// Destroys a replica that stands in the way of a snapshot, if its range is known to be no more: the snapshot's range
     /// holds its first key under larger bounds, which only a merge brings about. Not while a replica of this store ends
-    /// where it begins: that one may have to take it over. It may lead what is left of its group, if that is only itself.
+    /// where it begins and may have to take it over: the bounds that come of a merge are larger than both ranges' before, so one whose
+    /// bounds are as large as the snapshot's has done with that. It may lead what is left of its group, if that is only itself.
     pub(super) fn make_way(&self, dead: RangeId, snapshot: &Header) {
         let Some(replica) = self.replica(dead) else { return };
         let Some(held) = replica.descriptor() else { return };
         let start = held.span.start();
         let is_dead = snapshot.row.span.contains(start) && snapshot.row.bounds > held.epoch.bounds;
-        if !is_dead || self.ends_at(start, snapshot.range) {
+        if !is_dead || self.ends_at(start, snapshot.row.bounds, snapshot.range) {
             return;
         }
         let Some(host) = self.me.upgrade() else { return };
@@ -87,12 +88,12 @@ impl Host {
         });
     }
 
-    /// Whether a replica of this store, other than one of `except`, ends at `key`.
-    fn ends_at(&self, key: &Bytes, except: RangeId) -> bool {
+    /// Whether a replica of this store, other than one of `except`, ends at `key` under bounds below `bounds`.
+    fn ends_at(&self, key: &Bytes, bounds: u64, except: RangeId) -> bool {
         let mut others = self.replicas.iter().filter(|other| other.range != except);
         others.any(|other| {
             let held = other.descriptor();
-            held.is_some_and(|held| !key.is_empty() && held.span.end() == key)
+            held.is_some_and(|held| !key.is_empty() && held.span.end() == key && held.epoch.bounds < bounds)
         })
     }
 

@@ -24,36 +24,43 @@ impl Host {
     /// # Errors
     /// It has not, or its leader is not here.
     pub(crate) async fn absorb(self: &Arc<Self>, request: Request) -> Result<(), StepError> {
+        if self.has_later(&request) {
+            return Ok(());
+        }
         let target = self
             .left_of(&request)
             .ok_or(StepError::NoSuchRange(request.source))?;
-        let Some(descriptor) = target.descriptor() else {
-            return Err(StepError::NoSuchRange(target.range));
-        };
-        if descriptor.span.contains(&request.start) {
-            return Ok(());
-        }
         if !target.leads() {
             return Err(StepError::NotLeader(target.range));
+        }
+        // What ends where the source begins may have taken it over long ago, and have given those keys away again since.
+        if request.frozen.is_some() && self.replica(request.source).is_none() {
+            return Err(StepError::Busy(
+                "nothing is here of what is to be taken over".to_owned(),
+            ));
         }
         let absorbing = clock::timeout(STEP_TIMEOUT, target.absorb(&request));
         let absorbed = absorbing.await;
         absorbed.unwrap_or_else(|_| Err(StepError::Busy("it takes long".to_owned())))
     }
 
-    /// The replica that ends where the source begins, or has taken it over.
+    /// Whether a replica here holds the source's first key under later bounds: the source has been taken over. One that holds it
+    /// under older bounds has not applied the split that gave it away.
+    fn has_later(&self, request: &Request) -> bool {
+        let is_later =
+            |range: &Descriptor| range.span.contains(&request.start) && range.epoch.bounds > request.bounds;
+        self.other_than(request, is_later).is_some()
+    }
+
+    /// The replica that ends where the source begins.
     fn left_of(&self, request: &Request) -> Option<Arc<Replica>> {
-        let is_left = |range: &Descriptor| {
-            let ends_there = range.span.end() == &request.start;
-            // One that holds the key under older bounds has not applied the split that gave it away.
-            ends_there || (range.span.contains(&request.start) && range.epoch.bounds > request.bounds)
-        };
-        let others = self
-            .replicas()
-            .into_iter()
-            .filter(|other| other.range != request.source);
-        let mut left = others.filter(|other| other.descriptor().is_some_and(|range| is_left(&range)));
-        left.next()
+        self.other_than(request, |range| range.span.end() == &request.start)
+    }
+
+    fn other_than(&self, request: &Request, is_it: impl Fn(&Descriptor) -> bool) -> Option<Arc<Replica>> {
+        let replicas = self.replicas().into_iter();
+        let mut others = replicas.filter(|other| other.range != request.source);
+        others.find(|other| other.descriptor().is_some_and(|range| is_it(&range)))
     }
 
     /// Whether a step may be taken beside a merge: while a range is frozen, who holds it or its left neighbour must not
