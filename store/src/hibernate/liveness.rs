@@ -14,8 +14,7 @@ use parking_lot::Mutex;
 /// How long a store is watched for nobody.
 const UNWANTED: Duration = Duration::from_secs(10);
 
-/// How long after the leases of a store that was started again its former ranges may want another leader: by then openraft's
-/// own timers have run out.
+/// For how long after the leases of a store its former ranges may want another leader: by then openraft's own timers have run out.
 const MOURNING: Duration = Duration::from_secs(2);
 
 /// What is known of a store.
@@ -97,13 +96,16 @@ impl Liveness {
         }
     }
 
-    /// How long ago the leases of leaders ran out that were on `store`: it is silent, or was started again lately.
+    /// How long ago the leases of leaders ran out that were on `store`: it is silent, or was started again. Nothing if that is
+    /// long ago.
     pub(crate) fn bereft(&self, store: StoreId, now: Instant) -> Option<Duration> {
-        if let Contact::Suspected(since) = self.contact(store, now) {
-            return Some(since);
-        }
-        let reborn = self.peers.lock().get(&store)?.reborn?;
-        let since = now.saturating_duration_since(reborn).checked_sub(self.patience)?;
+        let since = match self.contact(store, now) {
+            Contact::Suspected(since) => since,
+            Contact::Lives(_) | Contact::Unknown => {
+                let reborn = self.peers.lock().get(&store)?.reborn?;
+                now.saturating_duration_since(reborn).checked_sub(self.patience)?
+            }
+        };
         (since < MOURNING).then_some(since)
     }
 
@@ -175,6 +177,11 @@ mod tests {
         liveness.heard(STORE, 7, begin);
         assert_eq!(liveness.bereft(STORE, begin + ms(750)), None);
         assert_eq!(liveness.bereft(STORE, begin + ms(850)), Some(ms(100)));
+        assert_eq!(
+            liveness.bereft(STORE, begin + ms(2_750)),
+            None,
+            "openraft sees to the rest"
+        );
 
         liveness.heard(STORE, 8, begin + ms(1_000));
         assert_eq!(
