@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use holdfast_common::ids::RangeId;
+use holdfast_common::ids::{RangeId, StoreId};
 use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{Consistency, Error, WriteOutcome};
 use holdfast_common::proto::placement::{Step, StepError};
@@ -46,6 +46,10 @@ impl Cluster {
             merged.then_some(())
         })
         .await;
+    }
+
+    fn all_but(&self, store: usize) -> impl Iterator<Item = (StoreId, &Store)> {
+        self.running().filter(move |(id, _)| id.0 as usize != store)
     }
 
     /// Hands the leadership of a range to a store's replica.
@@ -284,8 +288,9 @@ async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
+/// The right range was taken over while the store of its leader was cut off, which knows nothing of it: the cluster, who leads
+/// what came of it, and that store.
+async fn merged_behind_its_leaders_back() -> (Cluster, usize, usize) {
     let cluster = halves().await;
     let left = cluster.await_leader(FIRST).await;
     let to = (1..=3).find(|store| *store != left).unwrap();
@@ -294,18 +299,24 @@ async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
     assert_eq!(cluster.leader(RIGHT), Some(to));
     cluster.keep_from_driving(true);
     cluster.cut_off(to).await;
-    let others = || cluster.running().filter(|(id, _)| id.0 as usize != to);
-    for (_, store) in others() {
+    for (_, store) in cluster.all_but(to) {
         let replica = store.host.replica(RIGHT).unwrap();
         replica.driving.store(false, Ordering::Release);
         replica.merging.notify_one();
     }
     eventually("one range on the others", || async {
-        let merged = others().all(|(_, store)| store.host.replica(RIGHT).is_none());
+        let mut others = cluster.all_but(to);
+        let merged = others.all(|(_, store)| store.host.replica(RIGHT).is_none());
         merged.then_some(())
     })
     .await;
-    for (_, store) in others() {
+    (cluster, left, to)
+}
+
+#[tokio::test]
+async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
+    let (cluster, _, to) = merged_behind_its_leaders_back().await;
+    for (_, store) in cluster.all_but(to) {
         purge(store).await;
     }
     let last = cluster.held_by(to, RIGHT).unwrap();
@@ -319,24 +330,7 @@ async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
 #[tokio::test]
 async fn what_was_taken_over_and_split_off_again_is_not_taken_over_twice() {
     let third = RangeId(3);
-    let cluster = halves().await;
-    let left = cluster.await_leader(FIRST).await;
-    let to = (1..=3).find(|store| *store != left).unwrap();
-    cluster.lead(RIGHT, to).await;
-    cluster.give_up().await;
-    cluster.keep_from_driving(true);
-    cluster.cut_off(to).await;
-    let others = || cluster.running().filter(|(id, _)| id.0 as usize != to);
-    for (_, store) in others() {
-        let replica = store.host.replica(RIGHT).unwrap();
-        replica.driving.store(false, Ordering::Release);
-        replica.merging.notify_one();
-    }
-    eventually("one range on the others", || async {
-        let merged = others().all(|(_, store)| store.host.replica(RIGHT).is_none());
-        merged.then_some(())
-    })
-    .await;
+    let (cluster, left, to) = merged_behind_its_leaders_back().await;
     let Step::Split { replicas, .. } = split(Some("m")) else {
         unreachable!()
     };
@@ -352,7 +346,7 @@ async fn what_was_taken_over_and_split_off_again_is_not_taken_over_twice() {
     };
     cluster.led_step(FIRST, again).await;
     cluster.await_leader(third).await;
-    for (_, store) in others() {
+    for (_, store) in cluster.all_but(to) {
         purge(store).await;
     }
     // It gets the left part by snapshot, in which nothing tells of the merge, and the right part as one that has missed the split.
