@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use holdfast_common::ids::{OperatorId, RangeId, ReplicaId, StoreId};
 use holdfast_common::key::Key;
+use holdfast_common::range::{Descriptor, Replica, Role};
 use serde::{Deserialize, Serialize};
 
 pub use self::action::Action;
@@ -216,6 +217,25 @@ impl Operator {
     /// Whether this replica may come or go by any of its steps.
     pub fn names(&self, replica: ReplicaId) -> bool {
         self.steps.iter().any(|step| step.names(replica))
+    }
+
+    /// A range as it will be once this is done: with the replicas that the steps create, as voters, and without those that
+    /// they destroy.
+    pub fn outcome(&self, range: &Descriptor) -> Descriptor {
+        let mut range = range.clone();
+        let steps = self.steps.iter().filter(|_| self.range() == range.id);
+        for step in steps {
+            match *step {
+                Action::CreateReplica { replica } => {
+                    range.replicas.retain(|known| known.id != replica.id);
+                    let role = Role::Voter;
+                    range.replicas.push(Replica { role, ..replica });
+                }
+                Action::DestroyReplica { replica } => range.replicas.retain(|known| known.id != replica.id),
+                _ => {}
+            }
+        }
+        range
     }
 
     /// The stores that it moves data to or from.

@@ -13,7 +13,7 @@ use holdfast_common::range::{Descriptor, Role};
 use super::burden::{Burden, units};
 use super::placing::{is_at_home, neighbours, sort};
 use super::{Idea, Scheduler, Score};
-use crate::operator::{Kind, Operator};
+use crate::operator::Kind;
 use crate::settings::Settings;
 use crate::view::{RangeHealth, View};
 
@@ -69,8 +69,9 @@ impl<'a> Plan<'a> {
         for range in view.state.map.iter() {
             let weight = weight(range, view);
             let under_way = view.state.operators.on_range(range.id);
-            for store in homes(range, under_way) {
-                if let Some(load) = loads.get_mut(&store) {
+            let outcome = under_way.map(|operator| operator.outcome(range));
+            for replica in &outcome.as_ref().unwrap_or(range).replicas {
+                if let Some(load) = loads.get_mut(&replica.store) {
                     *load += weight;
                 }
             }
@@ -186,27 +187,6 @@ fn weight(range: &Descriptor, view: &View<'_>) -> u64 {
         .leading(range.id)
         .map_or(0, |leading| leading.size_bytes);
     size + view.state.settings.split_bytes / EMPTY_SHARE
-}
-
-/// Where a range's replicas will be.
-fn homes(range: &Descriptor, under_way: Option<&Operator>) -> BTreeSet<StoreId> {
-    let mut homes: BTreeSet<StoreId> = range.replicas.iter().map(|replica| replica.store).collect();
-    match under_way.map(|operator| &operator.intent.kind) {
-        Some(Kind::MoveReplica { from, to }) => {
-            homes.remove(from);
-            homes.insert(*to);
-        }
-        Some(Kind::AddReplica { to }) => {
-            homes.insert(*to);
-        }
-        Some(Kind::RemoveReplica { replica }) => {
-            if let Some(leaving) = range.replica(*replica) {
-                homes.remove(&leaving.store);
-            }
-        }
-        _ => {}
-    }
-    homes
 }
 
 /// For people, so that lost digits don't matter.

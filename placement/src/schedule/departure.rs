@@ -7,6 +7,7 @@ use holdfast_common::range::{Descriptor, Replica, Role};
 
 use super::Score;
 use super::placing::{destinations_beside, heirs, neighbours};
+use crate::operator::Kind;
 use crate::state::{Store, StoreIntent};
 use crate::view::View;
 
@@ -43,27 +44,56 @@ pub struct Move {
 
 /// Looks at what would become of a store's replicas and leaderships, were its intent `intent`.
 pub fn departure(store: &Store, intent: StoreIntent, view: &View<'_>) -> Departure {
+    let state = view.state;
+    let stays = |other: &&Store| {
+        other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
+    };
     let mut survey = Survey {
         view,
+        others: state.stores.values().filter(stays).count(),
         departure: Departure::default(),
         given: BTreeMap::new(),
         given_bytes: BTreeMap::new(),
         untold: 0,
     };
     if intent == StoreIntent::Decommissioning {
-        survey.count_who_stays(store);
+        survey.count_who_stays();
     }
-    for range in view.state.map.iter() {
+    for range in state.map.iter() {
         if let Some(replica) = range.replica_on(store.id).copied() {
             survey.examine(range, replica, intent);
+        }
+        if intent == StoreIntent::Decommissioning
+            && let Some(range) = outcome(range, view)
+            && let Some(replica) = range.replica_on(store.id).copied()
+        {
+            survey.place(&range, replica);
         }
     }
     survey.end()
 }
 
+/// A range as it will be when what is under way or half done is over, or none if it will be part of its neighbour: a replica
+/// that is on its way from here to there has a place, and stands in nobody's.
+fn outcome(range: &Descriptor, view: &View<'_>) -> Option<Descriptor> {
+    let under_way = view.state.operators.on_range(range.id);
+    let merges = under_way.is_some_and(|operator| {
+        operator.range() == range.id && matches!(operator.intent.kind, Kind::Merge { .. })
+    });
+    if merges {
+        return None;
+    }
+    let mut outcome = under_way.map_or_else(|| range.clone(), |operator| operator.outcome(range));
+    // Learners that were left behind are removed.
+    outcome.replicas.retain(|replica| replica.role == Role::Voter);
+    Some(outcome)
+}
+
 /// A departure while the ranges are gone through.
 struct Survey<'a> {
     view: &'a View<'a>,
+    /// The stores that are left.
+    others: usize,
     departure: Departure,
     /// Replicas that each store was given so far, and their bytes.
     given: BTreeMap<StoreId, usize>,
@@ -73,39 +103,41 @@ struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    fn count_who_stays(&mut self, store: &Store) {
-        let state = self.view.state;
-        let stays = |other: &&Store| {
-            other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
-        };
-        let others = state.stores.values().filter(stays).count();
-        let wanted = usize::from(state.settings.replication_factor);
-        if others < wanted && !state.map.is_empty() {
+    fn count_who_stays(&mut self) {
+        let (others, wanted) = (self.others, self.wanted_voters());
+        if others < wanted && !self.view.state.map.is_empty() {
             self.blame(format!(
                 "{others} stores would be left, and every range is to have {wanted} replicas"
             ));
         }
     }
 
+    fn wanted_voters(&self) -> usize {
+        usize::from(self.view.state.settings.replication_factor)
+    }
+
+    fn size(&self, range: RangeId) -> u64 {
+        let leading = self.view.reports.leading(range);
+        leading.map_or(0, |leading| leading.size_bytes)
+    }
+
     fn examine(&mut self, range: &Descriptor, replica: Replica, intent: StoreIntent) {
-        let leading = self.view.reports.leading(range.id);
-        let bytes = leading.map_or(0, |leading| leading.size_bytes);
         let leader = self.view.leader(range.id);
         let leads = leader.is_some_and(|leader| leader.store == replica.store);
         self.departure.ranges += 1;
-        self.departure.bytes += bytes;
+        self.departure.bytes += self.size(range.id);
         self.departure.leaders += usize::from(leads);
-        match intent {
-            StoreIntent::Draining if leads && heirs(range, self.view).is_empty() => {
-                self.blame(format!("range {}: no other voter can lead", range.id));
-            }
-            StoreIntent::Decommissioning if replica.role == Role::Voter => self.place(range, replica, bytes),
-            _ => {}
+        if intent == StoreIntent::Draining && leads && heirs(range, self.view).is_empty() {
+            self.blame(format!("range {}: no other voter can lead", range.id));
         }
     }
 
-    /// Finds a store for a replica.
-    fn place(&mut self, range: &Descriptor, replica: Replica, bytes: u64) {
+    /// Finds a store for a replica, unless its range has a voter too many and it may simply go.
+    fn place(&mut self, range: &Descriptor, replica: Replica) {
+        if range.voters().count() > self.wanted_voters() {
+            return;
+        }
+        let bytes = self.size(range.id);
         let scores = destinations_beside(range, replica, &self.given, self.view);
         let fits = |score: &&Score| self.has_room_for(score.store, bytes);
         let Some(to) = scores.iter().find(fits).map(|best| best.store) else {

@@ -184,6 +184,36 @@ fn a_departure_names_every_move_or_what_is_in_the_way() {
 }
 
 #[test]
+fn a_departure_counts_on_what_is_under_way() {
+    let (from, to) = (StoreId(2), StoreId(4));
+    let mut world = cluster(&["a", "a", "a"], 1, &["a"]);
+    let range = world.state.map.iter().next().unwrap().id;
+    let ways = |world: &World, store| {
+        let plan = departure_of(world, store, StoreIntent::Decommissioning);
+        assert_eq!(plan.problems, Vec::<String>::new(), "store {store}");
+        plan.moves.iter().map(|way| way.to.0).collect::<Vec<u64>>()
+    };
+    let id = world.start(range.0, Kind::MoveReplica { from, to }).unwrap();
+    let mut looks = 0;
+    while world.operator(id).status == Status::Running {
+        // The only store without a replica is being given one, and the one that gives it up will have none.
+        assert_eq!(ways(&world, 1), [2]);
+        assert_eq!(
+            ways(&world, 4),
+            [2],
+            "what is on its way there will have to leave again"
+        );
+        assert!(ways(&world, 2).is_empty(), "it is leaving already");
+        world.tick();
+        world.heartbeats();
+        looks += 1;
+    }
+    assert!(looks > 4, "it was seen at every step: {looks}");
+    assert_eq!(world.operator(id).status, Status::Done);
+    assert_eq!(ways(&world, 1), [2]);
+}
+
+#[test]
 fn small_neighbours_merge_once_their_bounds_are_old_and_large_ones_never() {
     let mut world = cluster(&["a", "a", "a"], 40, &["a"]);
     settle(&mut world, &Balance);
