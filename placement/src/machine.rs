@@ -45,6 +45,11 @@ impl Shared {
         RwLockReadGuard::map(self.0.applied.read(), |applied| &applied.state)
     }
 
+    /// The members that the group has agreed on: a change that it may yet lose with its leader is not in it.
+    pub fn membership(&self) -> StoredMembership {
+        self.0.applied.read().membership.clone()
+    }
+
     /// Where changes are told.
     pub fn hub(&self) -> &Hub {
         &self.0.hub

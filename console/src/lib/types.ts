@@ -6,7 +6,7 @@ export type RangeState = 'ok' | 'over' | 'under' | 'down_replica' | 'no_leader';
 export interface Member {
   id: number;
   name: string;
-  role: 'leader' | 'follower' | 'learner' | 'joining';
+  role: 'leader' | 'follower' | 'learner' | 'joining' | 'leaving';
   rpc: string;
   http: string;
 }

@@ -1,13 +1,14 @@
 //! The cluster as a whole, and the members of the placement driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use holdfast_common::ids::MemberId;
+use holdfast_common::ids::{MemberId, ReplicaId};
+use holdfast_common::raft::types::Membership;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,13 +89,17 @@ pub(super) fn describe(leading: &Leading, members: Vec<Value>, view: &View<'_>) 
 
 /// The members, with what each is in the group.
 pub(super) fn members(leading: &Leading) -> Vec<Value> {
-    let metrics = leading.member.group.raft().metrics().borrow_watched().clone();
-    let membership = metrics.membership_config.membership();
+    let leader = leading
+        .member
+        .group
+        .raft()
+        .metrics()
+        .borrow_watched()
+        .current_leader;
+    let agreed = leading.member.group.shared().membership();
     let role = |number: MemberId| match replica(&number) {
-        id if metrics.current_leader == Some(id) => "leader",
-        id if membership.voter_ids().any(|voter| voter == id) => "follower",
-        id if membership.learner_ids().any(|learner| learner == id) => "learner",
-        _ => "joining",
+        id if leader == Some(id) => "leader",
+        id => part(agreed.membership(), id),
     };
     let state = leading.member.group.shared().state();
     let members = state.members.iter().map(|(number, member)| {
@@ -107,6 +112,20 @@ pub(super) fn members(leading: &Leading) -> Vec<Value> {
         })
     });
     members.collect()
+}
+
+/// What a member that does not lead is. While a change of votes is under way, both the old voters and the new ones have to
+/// agree to everything: the group can spare nobody in the place of one whose vote is only coming.
+fn part(membership: &Membership, member: ReplicaId) -> &'static str {
+    let configs = membership.get_joint_config();
+    let votes = |config: Option<&BTreeSet<ReplicaId>>| config.is_some_and(|voters| voters.contains(&member));
+    match (votes(configs.first()), votes(configs.last())) {
+        (true, true) => "follower",
+        (true, false) => "leaving",
+        (false, true) => "joining",
+        (false, false) if membership.get_node(&member).is_some() => "learner",
+        (false, false) => "joining",
+    }
 }
 
 #[derive(Deserialize)]
@@ -189,4 +208,30 @@ fn named(leading: &Leading, name: &str) -> Result<MemberId, Problem> {
     found
         .map(|(number, _)| *number)
         .ok_or_else(|| Problem::not_found(format!("there is no member {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_common::raft::types::Node;
+
+    use super::*;
+
+    #[test]
+    fn a_vote_counts_once_the_change_that_gives_it_is_over() {
+        let voters = |ids: &[u64]| ids.iter().copied().map(ReplicaId).collect::<BTreeSet<_>>();
+        let parts = |configs: &[&[u64]]| {
+            let nodes = (1..=5).map(|id| (ReplicaId(id), Node::default()));
+            let configs = configs.iter().map(|ids| voters(ids)).collect();
+            let membership = Membership::new(configs, nodes.collect::<BTreeMap<_, _>>()).expect("valid");
+            [1, 2, 3, 4, 6].map(|id| part(&membership, ReplicaId(id)))
+        };
+        assert_eq!(
+            parts(&[&[1, 3]]),
+            ["follower", "learner", "follower", "learner", "joining"]
+        );
+        assert_eq!(
+            parts(&[&[1, 2, 3], &[1, 3, 4]]),
+            ["follower", "leaving", "follower", "joining", "joining"]
+        );
+    }
 }

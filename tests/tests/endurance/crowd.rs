@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::cluster;
 use crate::probe::{Foreground, Memory};
+use crate::{cluster, length};
 
 const IDLE: usize = 5_000;
 const SLOW: usize = 200;
@@ -112,7 +112,7 @@ async fn a_crowd_does_not_keep_others_from_working() -> anyhow::Result<()> {
     fill(&client).await?;
     let work = async |prefix: &str| {
         let work = Foreground::start(&client, prefix, CLIENTS);
-        tokio::time::sleep(LENGTH).await;
+        tokio::time::sleep(length(LENGTH)?).await;
         work.stop().await
     };
     let alone = work("alone").await?;

@@ -1,6 +1,7 @@
 //! Minutes of load and change on clusters of real processes, with figures: `just endurance`.
 //!
-//! Each test fails when a promise is broken, and prints what it measured. They take too long for every change.
+//! Each test fails when a promise is broken, and prints what it measured. They take too long for every change. The crowd, the overload and the outage
+//! last `HOLDFAST_SECONDS` if that is given.
 
 mod crowd;
 mod decommission;
@@ -20,7 +21,7 @@ mod steady;
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use holdfast_tests::{Admin, Cluster, Options};
 use serde_json::json;
 
@@ -31,6 +32,17 @@ fn program() -> String {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long something is kept up: as `HOLDFAST_SECONDS` says, or else `otherwise`.
+fn length(otherwise: Duration) -> anyhow::Result<Duration> {
+    let Ok(given) = std::env::var("HOLDFAST_SECONDS") else {
+        return Ok(otherwise);
+    };
+    let seconds = given
+        .parse()
+        .with_context(|| format!("HOLDFAST_SECONDS={given}"))?;
+    Ok(Duration::from_secs(seconds))
+}
 
 /// Starts a cluster and waits until its ranges have all their replicas.
 async fn cluster(stores: u16) -> anyhow::Result<Cluster> {

@@ -13,7 +13,7 @@ use reqwest::Method;
 use tokio::task::JoinSet;
 
 use crate::probe::Memory;
-use crate::{MINUTE, cut, started};
+use crate::{MINUTE, cut, length, started};
 
 const LIMIT: u64 = 512 << 20;
 /// What the stores are told: half of it.
@@ -57,8 +57,8 @@ impl Drop for Bound {
 /// How often each status was answered; 0 stands for no answer.
 type Statuses = BTreeMap<u16, usize>;
 
-/// Writes with so many clients for a while. Each has a connection of its own.
-async fn write(cluster: &Cluster, clients: usize) -> anyhow::Result<Statuses> {
+/// Writes with so many clients for so long. Each has a connection of its own.
+async fn write(cluster: &Cluster, clients: usize, length: Duration) -> anyhow::Result<Statuses> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     for number in 0..clients {
@@ -82,7 +82,7 @@ async fn write(cluster: &Cluster, clients: usize) -> anyhow::Result<Statuses> {
             statuses
         });
     }
-    tokio::time::sleep(LENGTH).await;
+    tokio::time::sleep(length).await;
     stop.store(true, Ordering::Relaxed);
     let mut all = Statuses::new();
     while let Some(statuses) = tasks.join_next().await {
@@ -93,12 +93,10 @@ async fn write(cluster: &Cluster, clients: usize) -> anyhow::Result<Statuses> {
     Ok(all)
 }
 
-fn good(statuses: &Statuses) -> usize {
-    statuses
-        .iter()
-        .filter(|(status, _)| (200..300).contains(*status))
-        .map(|(_, count)| count)
-        .sum()
+/// Writes done in a second.
+fn pace(statuses: &Statuses, length: Duration) -> f64 {
+    let done = statuses.iter().filter(|(status, _)| (200..300).contains(*status));
+    done.map(|(_, count)| *count as f64).sum::<f64>() / length.as_secs_f64()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,11 +115,12 @@ async fn too_much_load_is_turned_away_and_the_rest_is_done() -> anyhow::Result<(
         bounds.push(Bound::on(&member.name, member.pid.context("it runs")?)?);
         watched.push((member.name.clone(), Memory::watch(member.pid)?));
     }
-    write(&cluster, ENOUGH).await?;
-    let most = write(&cluster, ENOUGH).await?;
-    let under = write(&cluster, TOO_MANY).await?;
+    let long = length(LENGTH)?;
+    write(&cluster, ENOUGH, LENGTH).await?;
+    let most = write(&cluster, ENOUGH, LENGTH).await?;
+    let under = write(&cluster, TOO_MANY, long).await?;
     println!("{ENOUGH} clients: {most:?} in {LENGTH:?}");
-    println!("{TOO_MANY} clients: {under:?} in {LENGTH:?}");
+    println!("{TOO_MANY} clients: {under:?} in {long:?}");
     let memory: Vec<_> = watched
         .iter()
         .map(|(name, memory)| {
@@ -144,11 +143,10 @@ async fn too_much_load_is_turned_away_and_the_rest_is_done() -> anyhow::Result<(
         .filter(|status| !matches!(status, 200..300 | 429 | 503))
         .collect();
     ensure!(odd.is_empty(), "answers other than done and not now: {odd:?}");
+    let (most, under) = (pace(&most, LENGTH), pace(&under, long));
     ensure!(
-        10 * good(&under) >= 7 * good(&most),
-        "{} writes under too much load, {} under enough",
-        good(&under),
-        good(&most)
+        under >= 0.7 * most,
+        "{under:.0} writes a second under too much load, {most:.0} under enough"
     );
     drop(bounds);
     cluster.assert_no_errors()
