@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::transport::Transport;
 
+/// How long the driver may take to hear of both halves of a split.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+
 /// A range, as far as tests look at it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Range {
@@ -99,15 +102,20 @@ impl Admin {
         }
     }
 
-    /// The range that holds a key.
+    /// The range that holds a key. While a range is being split or merged the driver may know of none for a moment: the parts are
+    /// reported by whoever leads them.
     pub async fn range_of(&self, key: &str) -> anyhow::Result<Range> {
-        let page = self
-            .get(&format!(
-                "/v1/ranges?key={}",
-                percent_encode(key.as_bytes(), NON_ALPHANUMERIC)
-            ))
-            .await?;
-        Ok(serde_json::from_value(page["items"][0].clone())?)
+        let key = percent_encode(key.as_bytes(), NON_ALPHANUMERIC);
+        let path = format!("/v1/ranges?key={key}");
+        let deadline = Instant::now() + KNOWN_WITHIN;
+        loop {
+            let page = self.get(&path).await?;
+            if let Some(range) = page["items"].get(0) {
+                return Ok(serde_json::from_value(range.clone())?);
+            }
+            ensure!(Instant::now() < deadline, "no range is known for {path}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The store that leads most ranges.
