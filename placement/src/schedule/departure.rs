@@ -44,22 +44,17 @@ pub struct Move {
 
 /// Looks at what would become of a store's replicas and leaderships, were its intent `intent`.
 pub fn departure(store: &Store, intent: StoreIntent, view: &View<'_>) -> Departure {
-    let state = view.state;
-    let stays = |other: &&Store| {
-        other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
-    };
     let mut survey = Survey {
         view,
-        others: state.stores.values().filter(stays).count(),
         departure: Departure::default(),
         given: BTreeMap::new(),
         given_bytes: BTreeMap::new(),
         untold: 0,
     };
     if intent == StoreIntent::Decommissioning {
-        survey.count_who_stays();
+        survey.count_who_stays(store);
     }
-    for range in state.map.iter() {
+    for range in view.state.map.iter() {
         if let Some(replica) = range.replica_on(store.id).copied() {
             survey.examine(range, replica, intent);
         }
@@ -92,8 +87,6 @@ fn outcome(range: &Descriptor, view: &View<'_>) -> Option<Descriptor> {
 /// A departure while the ranges are gone through.
 struct Survey<'a> {
     view: &'a View<'a>,
-    /// The stores that are left.
-    others: usize,
     departure: Departure,
     /// Replicas that each store was given so far, and their bytes.
     given: BTreeMap<StoreId, usize>,
@@ -103,9 +96,14 @@ struct Survey<'a> {
 }
 
 impl Survey<'_> {
-    fn count_who_stays(&mut self) {
-        let (others, wanted) = (self.others, self.wanted_voters());
-        if others < wanted && !self.view.state.map.is_empty() {
+    fn count_who_stays(&mut self, store: &Store) {
+        let state = self.view.state;
+        let stays = |other: &&Store| {
+            other.id != store.id && matches!(other.intent, StoreIntent::Active | StoreIntent::Draining)
+        };
+        let others = state.stores.values().filter(stays).count();
+        let wanted = self.wanted_voters();
+        if others < wanted && !state.map.is_empty() {
             self.blame(format!(
                 "{others} stores would be left, and every range is to have {wanted} replicas"
             ));
