@@ -53,7 +53,7 @@ pub struct Config {
     /// provided that the placement driver finds that every range can do without it.
     pub rebuild_damaged: bool,
     /// Memory for what grows with use, bytes: caches, tables that are being written, writes that wait; what a store is without them (0.1 GiB)
-    /// and its replicas (0.4 MiB each) come on top. 0 for 1 GiB, or less where the machine or a control group allows less.
+    /// and its replicas (0.15 MiB each) come on top. 0 for 1 GiB, or less where the machine or a control group allows less.
     pub memory_bytes: u64,
     /// Free space of the file system, bytes, below which puts are refused.
     pub disk_reserve_bytes: u64,
