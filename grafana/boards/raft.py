@@ -32,7 +32,7 @@ GROUPS = [
     Panel("Elections", "Elections that replicas stood in. Some come with every store that stops; without one there should be none.", "ops", [("{{result}}", rate("holdfast_raft_elections_total", "result"))]),
     Panel("Changes of state", "Replicas that became leader, candidate, follower or learner.", "ops", [("{{to}}", rate("holdfast_raft_state_changes_total", "to"))]),
     Panel("Groups without a leader", "Replicas that know of no leader, by store.", "none", [("{{instance}}", 'holdfast_raft_groups{@,state="no_leader"}')]),
-    Panel("Asleep", "Replicas whose timers are stopped, because nobody asks anything of their ranges.", "none", [("{{role}}", "sum by (role) (holdfast_raft_hibernating{@})")], stack=True),
+    Panel("Asleep", "Replicas whose timers are stopped; they work on without.", "none", [("{{role}}", "sum by (role) (holdfast_raft_hibernating{@})")], stack=True),
     Panel("Falling asleep and waking", "Replicas that fell asleep, and that woke, by cause.", "ops", [("asleep: {{role}}", rate("holdfast_raft_sleeps_total", "role")), ("awake: {{cause}}", rate("holdfast_raft_wakes_total", "cause"))]),
     Panel("Lag of followers", "Entries that followers lack.", "none", [(f"p{q * 100:g}", quantile(q, "holdfast_raft_replication_lag_entries")) for q in (0.5, 0.99)]),
     Panel("Slowest follower by store", "Entries that the slowest follower on a store lacks.", "none", [("store {{peer_store}}", "max by (peer_store) (holdfast_raft_replication_lag_max_entries{@})")]),

@@ -8,7 +8,7 @@ use holdfast_common::clock;
 use holdfast_common::ids::{MemberId, RangeId, ReplicaId, StoreId};
 use holdfast_common::proto::placement::Error;
 use holdfast_common::proto::{self, raft::SnapshotHeader};
-use holdfast_common::raft::network::{Groups, Resolve};
+use holdfast_common::raft::network::{Groups, Leader, Resolve};
 use holdfast_common::raft::types::{Command as Encoded, Raft};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -136,7 +136,7 @@ impl Door {
 }
 
 impl Groups<Machine> for Door {
-    fn raft(&self, range: RangeId, replica: ReplicaId) -> Option<Raft<Machine>> {
+    fn raft(&self, range: RangeId, replica: ReplicaId, _: Option<Leader>) -> Option<Raft<Machine>> {
         let (own, raft) = self.0.get()?;
         (range == GROUP && replica == *own).then(|| raft.clone())
     }

@@ -31,17 +31,17 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         mind_the_engine(&host);
         let now = clock::now();
-        // What sleeps has nothing that waits, and nothing to compact that it had not when it fell asleep.
-        let awake: Vec<_> = host
+        // What sleeps and was asked for nothing has nothing that waits, and nothing to compact.
+        let stirring: Vec<_> = host
             .replicas()
             .into_iter()
-            .filter(|replica| !replica.is_still())
+            .filter(|replica| replica.stirs(now))
             .collect();
-        for replica in &awake {
+        for replica in &stirring {
             replica.turn_away_late(now);
             replica.mind_silence(now);
         }
-        compact(&awake, now).await;
+        compact(&stirring, now).await;
         if round.is_multiple_of(ROUNDS_PER_COUNT) {
             count(&host);
             host.observe_storage();

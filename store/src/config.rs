@@ -46,8 +46,8 @@ pub struct Config {
     /// Longest such time, milliseconds; also how long a leader's lease lasts. A leader whose store does not answer any more is replaced
     /// as soon as the lease is over; any other that is gone, within twice this: 1.5 s by default.
     pub raft_election_max_ms: u64,
-    /// How long a range must have been idle before its replicas stop their timers, milliseconds, until somebody asks for
-    /// something; 0 for never.
+    /// How long a leader must have led undisturbed before the replicas of its range stop their timers, milliseconds, and work on
+    /// without; 0 for never.
     pub hibernate_after_ms: u64,
     /// When what the store has on disk is damaged, set it aside in the data directory (`quarantine-<time>`) and join as a new store,
     /// provided that the placement driver finds that every range can do without it.

@@ -1,4 +1,4 @@
-//! Between stores whose replicas of idle ranges sleep together (`docs/hibernation.md`).
+//! Between stores whose replicas sleep: their timers are stopped (`docs/hibernation.md`).
 //!
 //! None of these messages moves a range's state. [`Sleep`] and [`Wake`] only stop and start the timers of replicas, so one
 //! that is lost, repeated or late costs time and nothing else.
@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::StoreId;
-use crate::proto::raft::{LogId, Route};
+use crate::proto::raft::Route;
 
 /// Most replicas in one [`Sleep`].
 pub const MAX_REPLICAS: usize = 1024;
@@ -20,15 +20,13 @@ pub struct Sleep {
     pub replicas: Vec<Bedtime>,
 }
 
-/// What a follower must look like to sleep.
+/// Whom a follower must follow to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bedtime {
     /// From the leader to the follower.
     pub route: Route,
     /// The term that the leader leads.
     pub term: u64,
-    /// The end of its log, all of it committed and applied.
-    pub last: LogId,
 }
 
 /// The answer to a [`Sleep`].
@@ -40,7 +38,7 @@ pub struct SleepAnswer {
     pub asleep: Vec<bool>,
 }
 
-/// Somebody asks something of a follower that sleeps: its leader shall wake, and wake the others by its heartbeats.
+/// A follower has woken, or is read from: its leader shall wake, and let its followers hear from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
     /// From the follower to its leader.
@@ -81,11 +79,7 @@ mod tests {
             from: ReplicaId(u64::MAX),
             to: ReplicaId(3),
         };
-        let last = LogId {
-            term: 4,
-            index: u64::MAX,
-        };
-        let bedtime = Bedtime { route, term: 5, last };
+        let bedtime = Bedtime { route, term: 5 };
         comes_back(&Sleep {
             incarnation: u64::MAX,
             replicas: vec![bedtime; MAX_REPLICAS],

@@ -78,8 +78,6 @@ pub mod method {
     pub const STORE_ABSORB: u16 = 0x0402;
     /// [`super::recovery::Survey`] → [`super::recovery::Surveyed`], from the driver to a store.
     pub const STORE_SURVEY: u16 = 0x0403;
-    /// [`super::hibernation::Sleep`] → [`super::hibernation::SleepAnswer`], between stores.
-    pub const STORE_SLEEP: u16 = 0x0404;
     /// [`super::hibernation::Wake`] → `()`, between stores.
     pub const STORE_WAKE: u16 = 0x0405;
     /// [`super::hibernation::AreYouThere`] → [`super::hibernation::HereIAm`], between stores.
@@ -90,6 +88,9 @@ pub mod method {
     pub const STORE_SUM: u16 = 0x0408;
     /// [`super::check::Report`] → `()`, between stores: what came of a check.
     pub const STORE_COMPARED: u16 = 0x0409;
+    /// [`super::hibernation::Sleep`] → [`super::hibernation::SleepAnswer`], between stores. 0x0404 was this when every
+    /// message woke a follower; such a one must not sleep under a leader that works in its sleep.
+    pub const STORE_SLEEP: u16 = 0x040a;
 }
 
 /// Which methods a process with a certificate may call at a placement member or a store: the one table of who may say what.

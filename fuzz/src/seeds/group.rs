@@ -367,7 +367,6 @@ fn stores() -> Vec<Seed> {
     let bedtime = hibernation::Bedtime {
         route: ROUTE,
         term: 3,
-        last: LAST,
     };
     let sleep = hibernation::Sleep {
         incarnation: 7,

@@ -1,11 +1,13 @@
-//! Idle ranges sleep; whatever is asked of them, and the loss of their leader, wakes them.
+//! Ranges that are led undisturbed sleep, and work in their sleep; what needs timers wakes them, and so does the loss of their leader.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_common::clock;
 use holdfast_common::proto::kv::Consistency;
 
 use super::{Cluster, FIRST, eventually, key};
+use crate::metrics::Cause;
 use crate::read::lease::Lease;
 
 /// How soon ranges fall asleep in these tests, milliseconds.
@@ -35,24 +37,75 @@ impl Cluster {
         applied.map(|applied| applied.index)
     }
 
+    async fn same_applied(&self, stores: &[usize]) {
+        eventually("the same is applied", || async {
+            let applied = self.applied(stores[0])?;
+            let same = stores.iter().all(|store| self.applied(*store) == Some(applied));
+            same.then_some(())
+        })
+        .await;
+    }
+
     fn others(&self, store: usize) -> Vec<usize> {
         (1..=self.members.len()).filter(|other| *other != store).collect()
     }
 }
 
 #[tokio::test]
-async fn an_idle_range_falls_asleep_and_a_write_wakes_it() {
+async fn a_sleeping_range_reads_and_writes_in_its_sleep() {
     let cluster = Cluster::drowsy(3).await;
-    for round in 0..3 {
+    cluster.write("a", "0").await;
+    cluster.all_asleep(&[1, 2, 3]).await;
+    let beds = || [1, 2, 3].map(|store| cluster.store(store).host.replica(FIRST).unwrap().bed());
+    let before = beds();
+    for round in 0..20 {
         cluster.write("a", &round.to_string()).await;
-        cluster.all_asleep(&[1, 2, 3]).await;
-        let applied = cluster.applied(1);
-        assert!(
-            applied.is_some() && [2, 3].iter().all(|store| cluster.applied(*store) == applied),
-            "nobody sleeps on less than the others have"
-        );
         assert_eq!(cluster.read("a").await, Some(round.to_string()));
     }
+    // Nothing follows the last commit, and no heartbeat tells of it by itself.
+    cluster.same_applied(&[1, 2, 3]).await;
+    // The lease has run out by the clock: a majority confirms it.
+    clock::sleep(Duration::from_millis(700)).await;
+    assert_eq!(cluster.read("a").await.as_deref(), Some("19"));
+    assert!(before.iter().all(Option::is_some));
+    assert_eq!(beds(), before, "nobody woke");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_sleeping_leader_whom_nobody_answers_wakes() {
+    let cluster = Cluster::drowsy(3).await;
+    cluster.write("a", "0").await;
+    cluster.all_asleep(&[1, 2, 3]).await;
+    let leader = cluster.await_leader(FIRST).await;
+    let (_, target) = cluster.target(&key("a")).unwrap();
+    cluster.cut_off(leader).await;
+    let request = cluster.put(target, "a", "1");
+    let address = cluster.address(leader);
+    let write = cluster.try_write(&address, &request);
+    let woke = eventually("the leader wakes", || async {
+        (!cluster.sleeps(leader)).then_some(())
+    });
+    let (written, ()) = tokio::join!(write, woke);
+    assert!(written.is_err(), "no majority has it: {written:?}");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_wakes_has_its_leader_wake() {
+    let cluster = Cluster::drowsy(3).await;
+    cluster.write("a", "0").await;
+    cluster.all_asleep(&[1, 2, 3]).await;
+    let leader = cluster.await_leader(FIRST).await;
+    let replica = |store| cluster.store(store).host.replica(FIRST).unwrap();
+    let before = replica(leader).bed().unwrap();
+    replica(cluster.others(leader)[0]).wake(Cause::Step);
+    eventually("the leader wakes", || async {
+        let bed = replica(leader).bed();
+        bed.is_none_or(|bed| !Arc::ptr_eq(&bed, &before)).then_some(())
+    })
+    .await;
+    cluster.all_asleep(&[1, 2, 3]).await;
     cluster.stop_all().await;
 }
 
@@ -121,7 +174,7 @@ async fn a_group_whose_sleeping_leader_is_lost_elects_another() {
     cluster.all_asleep(&cluster.others(lost)).await;
     cluster.introduce().await;
     cluster.all_asleep(&[1, 2, 3]).await;
-    assert_eq!(cluster.applied(lost), cluster.applied(heir));
+    cluster.same_applied(&[lost, heir]).await;
     assert_eq!(cluster.read("a").await.as_deref(), Some("new"));
     cluster.stop_all().await;
 }
@@ -139,7 +192,7 @@ async fn a_follower_that_was_left_behind_is_told_what_it_missed() {
     cluster.all_asleep(&stay).await;
     cluster.start(gone).await;
     cluster.all_asleep(&[1, 2, 3]).await;
-    assert_eq!(cluster.applied(gone), cluster.applied(stay[0]));
+    cluster.same_applied(&[gone, stay[0]]).await;
     assert_eq!(cluster.read("a").await.as_deref(), Some("1"));
     cluster.stop_all().await;
 }

@@ -26,12 +26,10 @@ pub(crate) struct Member {
 pub(crate) struct Leading {
     pub leads: bool,
     pub term: u64,
-    /// Index of its last entry.
-    pub last_index: Option<u64>,
     pub applied: Option<LogId>,
     /// Whether it votes in the one configuration that there is.
     pub is_settled: bool,
-    /// Whether anything waits, is in flight, or is being changed.
+    /// Whether anything is being changed.
     pub is_busy: bool,
     pub others: Vec<Member>,
 }
@@ -39,11 +37,11 @@ pub(crate) struct Leading {
 /// How a leader goes to sleep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// The end of everybody's log.
-    pub last: LogId,
+    /// The term that it leads.
+    pub term: u64,
     /// Who has to agree, and on which store.
     pub ask: Vec<(ReplicaId, StoreId)>,
-    /// Stores that do not answer. Should one come back, its replica may lack entries, or campaign.
+    /// Stores that do not answer. Should one come back, its replica may campaign.
     pub leave: Vec<StoreId>,
 }
 
@@ -52,13 +50,13 @@ pub(crate) struct Plan {
 pub(crate) enum Unfit {
     /// It does not lead.
     NotLeader,
-    /// Something is under way.
+    /// Something is being changed.
     Busy,
-    /// Its log goes beyond what it has applied, or has no entry of its term.
+    /// It has applied no entry of its term.
     Unapplied,
     /// Its membership is changing, or does not include it.
     Unsettled,
-    /// A replica that can be reached lacks entries.
+    /// A replica that can be reached is not known to have an entry of its term.
     Behind,
     /// Those that can be reached are no majority.
     NoMajority,
@@ -72,8 +70,8 @@ pub(crate) fn may_sleep(leader: &Leading) -> Result<Plan, Unfit> {
     if leader.is_busy {
         return Err(Unfit::Busy);
     }
-    let last = leader.applied.ok_or(Unfit::Unapplied)?;
-    if leader.last_index != Some(last.index) || last.term != leader.term {
+    let is_present = |last: Option<LogId>| last.is_some_and(|last| last.term == leader.term);
+    if !is_present(leader.applied) {
         return Err(Unfit::Unapplied);
     }
     if !leader.is_settled {
@@ -81,7 +79,7 @@ pub(crate) fn may_sleep(leader: &Leading) -> Result<Plan, Unfit> {
     }
     let (left, reached): (Vec<&Member>, Vec<&Member>) =
         leader.others.iter().partition(|other| other.is_suspected);
-    if reached.iter().any(|other| other.matched != Some(last)) {
+    if !reached.iter().all(|other| is_present(other.matched)) {
         return Err(Unfit::Behind);
     }
     let votes = |members: &[&Member]| members.iter().filter(|member| member.votes).count();
@@ -90,7 +88,7 @@ pub(crate) fn may_sleep(leader: &Leading) -> Result<Plan, Unfit> {
         return Err(Unfit::NoMajority);
     }
     Ok(Plan {
-        last,
+        term: leader.term,
         ask: reached.iter().map(|other| (other.id, other.store)).collect(),
         leave: left.iter().map(|other| other.store).collect(),
     })
@@ -102,17 +100,13 @@ pub(crate) struct Following {
     pub vote: Vote,
     /// Whether it leads or campaigns.
     pub is_candidate: bool,
-    /// Index of its last entry.
-    pub last_index: Option<u64>,
-    pub applied: Option<LogId>,
     /// Whether anything is being changed, or was read here lately.
     pub is_busy: bool,
     /// What is known of the store of the leader.
     pub leader: Contact,
 }
 
-/// Whether a replica is just what its leader takes it for, so that there is nothing left to tell it, and the leader's store
-/// is the one that asked.
+/// Whether a replica follows the leader that asks it to sleep, and that one's store is known to live as it was when it asked.
 pub(crate) fn agrees(follower: &Following, bedtime: &Bedtime, incarnation: u64) -> bool {
     let leader = Vote {
         term: bedtime.term,
@@ -122,8 +116,6 @@ pub(crate) fn agrees(follower: &Following, bedtime: &Bedtime, incarnation: u64) 
     !follower.is_busy
         && !follower.is_candidate
         && follower.vote == leader
-        && follower.applied == Some(bedtime.last)
-        && follower.last_index == Some(bedtime.last.index)
         && follower.leader == Contact::Lives(incarnation)
 }
 
@@ -139,7 +131,7 @@ pub(crate) struct Bed {
     /// Stores that it relies on, in these incarnations: of the leader that of each sleeping follower, of a follower that of
     /// the leader.
     pub relies_on: Vec<(StoreId, u64)>,
-    /// Stores that did not answer when the leader went to sleep.
+    /// Stores that do not answer, as far as the leader knows: when it went to sleep, or since.
     pub left: Vec<StoreId>,
     /// How many campaign before it when the leader is gone.
     pub rank: u32,
@@ -156,6 +148,23 @@ pub(crate) fn wakes(bed: &Bed, contact: impl Fn(StoreId) -> Contact, stagger: Du
     let returned = |store: &StoreId| matches!(contact(*store), Contact::Lives(_)).then_some(Cause::StoreBack);
     let relied = bed.relies_on.iter().find_map(other);
     relied.or_else(|| bed.left.iter().find_map(returned))
+}
+
+/// A sleeping leader's bed without the stores that no longer answer: their replicas may campaign when they are back, and
+/// it wakes for them. Nothing if there is none that it had not left behind.
+pub(crate) fn without_lost(bed: &Bed, contact: impl Fn(StoreId) -> Contact) -> Option<Bed> {
+    let is_lost = |(store, _): &(StoreId, u64)| matches!(contact(*store), Contact::Suspected(_));
+    let (lost, relies_on): (Vec<_>, Vec<_>) = bed.relies_on.iter().copied().partition(is_lost);
+    if !bed.leads || lost.is_empty() {
+        return None;
+    }
+    let mut left = bed.left.clone();
+    left.extend(lost.into_iter().map(|(store, _)| store));
+    Some(Bed {
+        relies_on,
+        left,
+        ..bed.clone()
+    })
 }
 
 /// Whether a follower that is awake stands for election now, whose leader's store has been lost for so long beyond the lease.

@@ -19,7 +19,6 @@ fn leading(others: Vec<Member>) -> Leading {
     Leading {
         leads: true,
         term: 4,
-        last_index: Some(9),
         applied: Some(LAST),
         is_settled: true,
         is_busy: false,
@@ -35,7 +34,6 @@ fn bedtime() -> Bedtime {
             to: ReplicaId(2),
         },
         term: 4,
-        last: LAST,
     }
 }
 
@@ -47,17 +45,15 @@ fn following() -> Following {
             committed: true,
         },
         is_candidate: false,
-        last_index: Some(9),
-        applied: Some(LAST),
         is_busy: false,
         leader: Contact::Lives(7),
     }
 }
 
 #[test]
-fn a_group_at_rest_sleeps_when_all_its_replicas_agree() {
+fn a_group_sleeps_when_all_its_replicas_agree() {
     let plan = may_sleep(&leading(vec![member(2), member(3)])).unwrap();
-    assert_eq!(plan.last, LAST);
+    assert_eq!(plan.term, 4);
     assert_eq!(plan.ask, [(ReplicaId(2), StoreId(2)), (ReplicaId(3), StoreId(3))]);
     assert_eq!(plan.leave, []);
     let alone = may_sleep(&leading(Vec::new())).unwrap();
@@ -68,19 +64,18 @@ fn a_group_at_rest_sleeps_when_all_its_replicas_agree() {
 fn a_leader_stays_awake_while_anything_is_open() {
     let at_rest = leading(vec![member(2), member(3)]);
     type Change = fn(&mut Leading);
-    let cases: [(Unfit, Change); 8] = [
+    let cases: [(Unfit, Change); 7] = [
         (Unfit::NotLeader, |leader| leader.leads = false),
         (Unfit::Busy, |leader| leader.is_busy = true),
-        (Unfit::Unapplied, |leader| leader.last_index = Some(10)),
         (Unfit::Unapplied, |leader| leader.applied = None),
         // It has committed nothing in its term yet, so it does not know what is committed.
         (Unfit::Unapplied, |leader| leader.term = 5),
         (Unfit::Unsettled, |leader| leader.is_settled = false),
         (Unfit::Behind, |leader| leader.others[1].matched = None),
         (Unfit::Behind, |leader| {
-            // A learner is told everything, too.
+            // A learner follows, too.
             leader.others[1].votes = false;
-            leader.others[1].matched = Some(LogId { term: 4, index: 8 });
+            leader.others[1].matched = Some(LogId { term: 3, index: 8 });
         }),
     ];
     for (unfit, change) in cases {
@@ -119,14 +114,12 @@ fn who_can_not_be_reached_is_left_behind_by_a_majority() {
 fn a_follower_agrees_only_to_what_it_is() {
     assert!(agrees(&following(), &bedtime(), 7));
     type Change = fn(&mut Following);
-    let cases: [Change; 9] = [
+    let cases: [Change; 7] = [
         |follower| follower.vote.term = 5,
         |follower| follower.vote.replica = ReplicaId(3),
         |follower| follower.vote.committed = false,
         |follower| follower.is_candidate = true,
         |follower| follower.is_busy = true,
-        |follower| follower.last_index = Some(10),
-        |follower| follower.applied = Some(LogId { term: 4, index: 8 }),
         |follower| follower.leader = Contact::Suspected(Duration::ZERO),
         |follower| follower.leader = Contact::Lives(8),
     ];
@@ -179,6 +172,25 @@ fn a_leader_sleeps_on_while_a_follower_is_lost_and_wakes_when_it_is_back() {
         wakes(&left, |_| Contact::Lives(1), STAGGER),
         Some(Cause::StoreBack)
     );
+}
+
+#[test]
+fn a_sleeping_leader_leaves_behind_whom_it_loses_and_wakes_for_them() {
+    let lost = |store| match store {
+        StoreId(1) => Contact::Suspected(Duration::ZERO),
+        _ => Contact::Lives(8),
+    };
+    let mut asleep = bed(true, 0);
+    asleep.relies_on.push((StoreId(2), 8));
+    let smaller = without_lost(&asleep, lost).unwrap();
+    assert_eq!(smaller.relies_on, [(StoreId(2), 8)]);
+    assert_eq!(smaller.left, [StoreId(1)]);
+    assert_eq!(without_lost(&smaller, lost), None, "nobody else is lost");
+    assert_eq!(wakes(&smaller, lost, STAGGER), None);
+    // It was not started again: its replica may have woken meanwhile, and campaign.
+    let back = |store: StoreId| Contact::Lives(if store == StoreId(1) { 7 } else { 8 });
+    assert_eq!(wakes(&smaller, back, STAGGER), Some(Cause::StoreBack));
+    assert_eq!(without_lost(&bed(false, 0), lost), None, "a follower wakes");
 }
 
 #[test]

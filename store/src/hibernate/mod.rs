@@ -1,13 +1,14 @@
-//! Hibernation: the replicas of a range that nobody asks anything of stop their timers, all of them together.
+//! Hibernation: the replicas of a range stop their timers, all of them together, and work in their sleep.
 //!
-//! A Raft group that is idle still ticks, and its leader sends heartbeats, for the sake of two things: a lease for the next
-//! read, and the news that the leader is gone. A range that is asked for nothing needs no lease; and that a leader is gone
-//! is known when its *store* is, which one exchange between two stores says for all the ranges that they share.
-//! `docs/hibernation.md` tells the protocol and what could go wrong with it. In short:
+//! A Raft group ticks, and its leader sends heartbeats, for the sake of two things: a lease for the next read, and the news
+//! that the leader is gone. A majority confirms a lease when it is wanted; and that a leader is gone is known when its
+//! *store* is, which one exchange between two stores says for all the ranges that they share. `docs/hibernation.md` tells the
+//! protocol and what could go wrong with it. In short:
 //!
-//! - a leader whose group is at rest stops its own timers, asks the others to stop theirs ([`settle`]), and sleeps when all
-//!   have agreed; those on a store that does not answer are left behind;
-//! - whatever is asked of a replica, and every Raft message to it, wakes it (`replica::rest`);
+//! - a leader that has led undisturbed for some time asks the others to stop their timers ([`settle`]), and stops its own when
+//!   all have agreed; those on a store that does not answer are left behind;
+//! - reads, writes and what their leader sends find sleepers at work; whatever else is asked of a replica, and every other
+//!   Raft message to it, wakes it (`replica::rest`), and so does work that does not get on ([`activity`]);
 //! - a store watches the stores that its sleepers rely on, and wakes those whose leader's store is gone or was started
 //!   again ([`watch`], [`liveness`]). The same watch tells replicas that are awake, too, that their leader's store is lost
 //!   (`replica::succession`).
@@ -15,6 +16,7 @@
 //! What is decided, is decided by pure functions ([`judge`]). Safety rests on none of this: terms, logs and leases are what
 //! they are, and a lease runs out by the clock whether anybody sleeps or not.
 
+pub(crate) mod activity;
 pub(crate) mod judge;
 pub(crate) mod liveness;
 mod settle;
@@ -38,7 +40,7 @@ use crate::metrics::Cause;
 pub(crate) struct Dormitory {
     /// Drawn at each start of the process.
     pub incarnation: u64,
-    /// How long a range must have been idle; none for never.
+    /// How long a leader must have led undisturbed; none for never.
     pub after: Option<Duration>,
     /// Time between two heartbeats, and between two questions whether a store lives.
     pub heartbeat: Duration,

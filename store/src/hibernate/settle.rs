@@ -1,9 +1,7 @@
 //! Puts ranges that are led here to sleep: a round at a time, in batches, one message for each peer store.
 //!
-//! A leader stops its timers first, and waits until none of its heartbeats can be on its way any more: one that came after
-//! a follower agreed would wake that follower, and it would campaign against a leader that sleeps. The silence up to here
-//! is well below an election timeout. Then the followers are asked. Whatever is asked of the leader meanwhile wakes it,
-//! and so does a single refusal; its heartbeats then wake those that did agree.
+//! Followers are asked first; those that agree sleep from then on, whatever becomes of it: they hear of it when the store of
+//! their leader is lost, whether that one sleeps or not. The leader sleeps once all have agreed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +17,6 @@ use holdfast_common::proto::{self, method};
 
 use super::judge::{Bed, Plan};
 use crate::host::Host;
-use crate::metrics::Cause;
 use crate::replica::Replica;
 
 /// Time between two rounds; at most, when ranges are to sleep after less.
@@ -30,8 +27,8 @@ const BATCH: usize = 512;
 
 const _: () = assert!(BATCH <= MAX_REPLICAS, "a round fits in a message");
 
-/// A leader that waits for the others.
-struct Dozing {
+/// A leader that would sleep if the others do.
+struct Tired {
     replica: Arc<Replica>,
     plan: Plan,
 }
@@ -44,31 +41,28 @@ pub(super) async fn run(host: &Arc<Host>, after: Duration) {
     let mut ticks = clock::every(INTERVAL.min(after));
     loop {
         ticks.tick().await;
-        let dozing = doze(host, after);
-        if !dozing.is_empty() {
-            settle(host, dozing).await;
+        let tired = tired(host, after);
+        if !tired.is_empty() {
+            settle(host, tired).await;
         }
     }
 }
 
-/// Looks at everybody who is awake, and stops the timers of leaders that may sleep.
-fn doze(host: &Host, after: Duration) -> Vec<Dozing> {
+/// The leaders that may sleep.
+fn tired(host: &Host, after: Duration) -> Vec<Tired> {
     let now = clock::now();
-    let awake = host.replicas().into_iter().filter(|replica| !replica.is_still());
-    let tired = awake.filter(|replica| replica.is_tired(after, now));
-    let dozing = tired.filter_map(|replica| {
-        let plan = replica.doze()?;
-        Some(Dozing { replica, plan })
+    let leaders = host.replicas().into_iter();
+    let leaders = leaders.filter(|replica| replica.is_tired(after, now));
+    let tired = leaders.filter_map(|replica| {
+        let plan = replica.plan_sleep()?;
+        Some(Tired { replica, plan })
     });
-    dozing.take(BATCH).collect()
+    tired.take(BATCH).collect()
 }
 
-async fn settle(host: &Host, dozing: Vec<Dozing>) {
-    let dormitory = &host.site.dormitory;
-    // As long as a heartbeat may take.
-    clock::sleep(dormitory.heartbeat).await;
+async fn settle(host: &Host, tired: Vec<Tired>) {
     let mut questions: HashMap<StoreId, Vec<Bedtime>> = HashMap::new();
-    for Dozing { replica, plan } in dozing.iter().filter(|dozing| dozing.replica.is_still()) {
+    for Tired { replica, plan } in &tired {
         for (to, store) in &plan.ask {
             questions.entry(*store).or_default().push(Bedtime {
                 route: Route {
@@ -76,8 +70,7 @@ async fn settle(host: &Host, dozing: Vec<Dozing>) {
                     from: replica.id,
                     to: *to,
                 },
-                term: plan.last.term,
-                last: plan.last,
+                term: plan.term,
             });
         }
     }
@@ -85,10 +78,10 @@ async fn settle(host: &Host, dozing: Vec<Dozing>) {
         .into_iter()
         .map(|(store, replicas)| ask(host, store, replicas));
     let asleep: Answers = join_all(asked).await.into_iter().flatten().collect();
-    for Dozing { replica, plan } in dozing {
-        match bed(&replica, plan, &asleep) {
-            Some(bed) => replica.lie_down(bed),
-            None => replica.wake(Cause::Refused),
+    for Tired { replica, plan } in tired {
+        match bed(&replica, &plan, &asleep) {
+            Some(bed) => replica.lie_down(&plan, bed),
+            None => replica.put_off_sleep(),
         }
     }
 }
@@ -125,14 +118,14 @@ async fn ask(host: &Host, store: StoreId, replicas: Vec<Bedtime>) -> Vec<(Replic
 }
 
 /// Where the leader may lie down, when all have agreed.
-fn bed(replica: &Replica, plan: Plan, asleep: &Answers) -> Option<Bed> {
+fn bed(replica: &Replica, plan: &Plan, asleep: &Answers) -> Option<Bed> {
     let agreed = plan.ask.iter().map(|(id, _)| asleep.get(id).copied());
     Some(Bed {
         leads: true,
-        term: plan.last.term,
+        term: plan.term,
         leader: replica.id,
         relies_on: agreed.collect::<Option<_>>()?,
-        left: plan.leave,
+        left: plan.leave.clone(),
         rank: 0,
     })
 }

@@ -19,6 +19,8 @@ use holdfast_common::proto::{self, method};
 use super::judge;
 use super::liveness::Contact;
 use crate::host::Host;
+use crate::metrics::Cause;
+use crate::replica::Replica;
 
 /// Most replicas roused in one look: elections cost both sides work.
 const MAX_ROUSED: usize = 128;
@@ -98,38 +100,60 @@ fn ask(host: &Arc<Host>, store: StoreId, now: Instant) {
     });
 }
 
-/// Rouses who has to be; how many.
+/// Rouses who has to be; how many. Of many, the first heirs come first.
 fn look(host: &Host, now: Instant) -> usize {
-    let dormitory = &host.site.dormitory;
-    let contact = |store| dormitory.liveness.contact(store, now);
-    let mut roused = 0;
-    for replica in host.replicas() {
-        let Some(bed) = replica.bed() else {
-            for store in replica.fellow_stores() {
-                dormitory.liveness.want(store, now);
-            }
-            if let Some((store, rank)) = replica.follows() {
-                let bereft = dormitory.liveness.bereft(store, now);
-                if roused < MAX_ROUSED
-                    && judge::stands(bereft, rank, dormitory.heartbeat)
-                    && host.may_stand(&replica)
-                {
-                    replica.stand();
-                    roused += 1;
-                }
-            }
-            continue;
-        };
-        let relies_on = bed.relies_on.iter().map(|(store, _)| *store);
-        relies_on
-            .chain(bed.left.iter().copied())
-            .for_each(|store| dormitory.liveness.want(store, now));
-        if roused < MAX_ROUSED
-            && let Some(cause) = judge::wakes(&bed, contact, dormitory.election_min)
-        {
-            replica.wake(cause);
-            roused += 1;
+    let mut due: Vec<_> = host
+        .replicas()
+        .into_iter()
+        .filter_map(|replica| due(host, replica, now))
+        .collect();
+    due.sort_by_key(|due| due.rank);
+    due.truncate(MAX_ROUSED);
+    for Due { replica, cause, .. } in &due {
+        cause.iter().for_each(|cause| replica.wake(*cause));
+        if matches!(cause, None | Some(Cause::LeaderLost)) && host.may_stand(replica) {
+            replica.stand();
         }
     }
-    roused
+    due.len()
+}
+
+/// A replica that has to be roused.
+struct Due {
+    rank: u32,
+    replica: Arc<Replica>,
+    /// Why a sleeper wakes; nothing for one that is awake, and shall stand for election.
+    cause: Option<Cause>,
+}
+
+/// Whether `replica` has to be roused; and which stores it wants to know about.
+fn due(host: &Host, replica: Arc<Replica>, now: Instant) -> Option<Due> {
+    let dormitory = &host.site.dormitory;
+    let contact = |store| dormitory.liveness.contact(store, now);
+    let Some(bed) = replica.bed() else {
+        for store in replica.fellow_stores() {
+            dormitory.liveness.want(store, now);
+        }
+        let (store, rank) = replica.follows()?;
+        let bereft = dormitory.liveness.bereft(store, now);
+        let stands = judge::stands(bereft, rank, dormitory.heartbeat) && host.may_stand(&replica);
+        return stands.then_some(Due {
+            rank,
+            replica,
+            cause: None,
+        });
+    };
+    let relies_on = bed.relies_on.iter().map(|(store, _)| *store);
+    relies_on
+        .chain(bed.left.iter().copied())
+        .for_each(|store| dormitory.liveness.want(store, now));
+    if let Some(smaller) = judge::without_lost(&bed, contact) {
+        replica.lie_on(smaller, &bed);
+    }
+    let cause = judge::wakes(&bed, contact, dormitory.heartbeat)?;
+    Some(Due {
+        rank: bed.rank,
+        replica,
+        cause: Some(cause),
+    })
 }

@@ -4,22 +4,20 @@ use std::path::Path;
 
 use holdfast_common::ids::{RangeId, ReplicaId};
 use holdfast_common::proto::raft::SnapshotHeader;
-use holdfast_common::raft::network::Groups;
+use holdfast_common::raft::network::{Groups, Leader};
 use holdfast_common::raft::types::Raft;
 
 use super::Host;
 use crate::machine::RangeMachine;
-use crate::metrics::Cause;
 use crate::snapshot;
 
 impl Groups<RangeMachine> for Host {
-    fn raft(&self, range: RangeId, replica: ReplicaId) -> Option<Raft<RangeMachine>> {
+    fn raft(&self, range: RangeId, replica: ReplicaId, leader: Option<Leader>) -> Option<Raft<RangeMachine>> {
         let running = self.replicas.get(&range)?;
         if running.id != replica {
             return None;
         }
-        // Asked for each message, before it is handed on.
-        running.wake(Cause::Message);
+        running.hear(leader);
         Some(running.raft.clone())
     }
 

@@ -39,8 +39,8 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(
         "holdfast_raft_hibernating",
         &[Label::one_of("role", &SLEEPERS)],
-        "Replicas of this store whose timers are stopped because nobody asks anything of their ranges; `leader` and `follower` in \
-         `holdfast_raft_groups` count them, too. Learners are counted as followers.",
+        "Replicas of this store whose timers are stopped; they work on without. `leader` and `follower` in `holdfast_raft_groups` count \
+         them, too. Learners are counted as followers.",
     ),
     Metric::counter(
         "holdfast_raft_sleeps_total",
@@ -50,8 +50,9 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "holdfast_raft_wakes_total",
         &[Label::one_of("cause", &CAUSES)],
-        "Replicas of this store that woke. `message`: of their group; `step`: the range was to be changed; `asked`: a read came to \
-         another replica; `leader_lost`: the leader's store did not answer; `store_back`: a store was started again, or can be \
+        "Replicas of this store that woke. `unanswered`: what was asked did not get on; `read`: a stale read of a leader; `message`: of \
+         their group, but not of the leader that they sleep under; `step`: the range was to be changed; `asked`: another replica \
+         woke, or was read from; `leader_lost`: the leader's store did not answer; `store_back`: a store was started again, or can be \
          reached again; `changed`: the group has another leader; `refused`: the group did not fall asleep after all.",
     ),
     Metric::counter(

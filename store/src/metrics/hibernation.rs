@@ -7,15 +7,15 @@ use metrics::{Counter, Gauge, counter, gauge};
 /// What made a replica wake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Writes wait.
-    Write,
-    /// Reads wait.
+    /// What was asked of it does not get on.
+    Unanswered,
+    /// It leads, and is read from, whatever it has.
     Read,
-    /// A Raft message came.
+    /// A Raft message came that is not of the leader that it sleeps under.
     Message,
     /// Something is to be changed about the range.
     Step,
-    /// Another replica of the group is asked for something.
+    /// Another replica of the group has woken, or is read from.
     Asked,
     /// The store of its leader does not answer.
     LeaderLost,
@@ -28,7 +28,7 @@ pub(crate) enum Cause {
 }
 
 pub(super) const CAUSES: [&str; 9] = [
-    "write",
+    "unanswered",
     "read",
     "message",
     "step",

@@ -12,7 +12,7 @@ use holdfast_common::proto::kv::{self, Error, GetAnswer, GetRequest, ScanAnswer,
 use parking_lot::Mutex;
 
 use super::{point, scan};
-use crate::metrics::{self, Cause, Op, Outcome, ReadPath};
+use crate::metrics::{self, Op, Outcome, ReadPath};
 use crate::replica::Replica;
 
 /// When a reader that was turned away for too much waiting may come again, milliseconds.
@@ -80,7 +80,6 @@ impl Replica {
         gathering.waiting.push((clock::now(), read));
         let is_first = !std::mem::replace(&mut gathering.running, true);
         drop(gathering);
-        self.wake(Cause::Read);
         if is_first {
             tokio::spawn(rounds(self.clone()));
         }

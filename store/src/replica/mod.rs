@@ -48,7 +48,6 @@ use crate::engine;
 use crate::failpoint;
 use crate::load::Meter;
 use crate::machine::RangeMachine;
-use crate::metrics::Cause;
 use crate::read::index::ReadRounds;
 use crate::read::lease::{self, Lease, Standing, Voting};
 use crate::shared::SharedRange;
@@ -220,7 +219,6 @@ impl Replica {
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied all that was committed then.
     pub(crate) async fn confirm(&self) -> Result<(), kv::Error> {
-        self.wake(Cause::Read);
         let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => linearizer,
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {

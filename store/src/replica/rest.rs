@@ -1,11 +1,11 @@
 //! Whether a replica is awake, and how it falls asleep and wakes (`hibernate` says when).
 //!
-//! A replica that is *still* has its group's timers stopped: no ticks, no heartbeats, no elections. Whatever asks something
-//! of it calls [`wake`](Replica::wake) first, which costs a look at a flag while it is awake. A leader that is still either
-//! dozes, while its followers are asked, or is asleep.
+//! A replica that *sleeps* has its group's timers stopped: no ticks, no heartbeats, no elections. It goes on with whatever it
+//! is asked for that needs none of them: reads, writes, and what the leader that it sleeps under sends. Whatever does need
+//! them [wakes](Replica::wake) it first, which costs a look at a flag while it is awake.
 //!
-//! **Order.** Who lays a replica down sets the flag before it looks whether anything is under way; who asks something of it
-//! puts that into a queue, or takes a slot, before it looks at the flag. So one of the two sees the other.
+//! **Order.** Who lays a replica down sets the flag before it looks whether anything is being changed; who begins to change
+//! something takes note of that before it looks at the flag. So one of the two sees the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,16 +17,17 @@ use holdfast_common::net::Lane;
 use holdfast_common::proto::hibernation::{Bedtime, Wake};
 use holdfast_common::proto::raft::{self, Route};
 use holdfast_common::proto::{self, method};
+use holdfast_common::raft::network::Leader;
 use holdfast_common::raft::types::LogId;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::vote::RaftLeaderId;
+use openraft::{Instant as _, ServerState};
 use parking_lot::Mutex;
 
 use super::{Replica, voting};
+use crate::hibernate::activity::{Activity, Need, Trace};
 use crate::hibernate::judge::{self, Bed, Following, Leading, Member, Plan};
 use crate::hibernate::liveness::Contact;
-use crate::load::Totals;
 use crate::metrics::{self, Cause};
 use crate::read::lease::Voting;
 use crate::state::Merge;
@@ -39,7 +40,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Rest {
-    /// The timers are stopped.
+    /// It sleeps.
     still: AtomicBool,
     state: Mutex<State>,
 }
@@ -48,9 +49,7 @@ struct State {
     phase: Phase,
     /// When it last woke, came to lead, or began.
     roused: Instant,
-    seen: Trace,
-    /// Since when nothing was asked of it.
-    quiet_since: Instant,
+    activity: Activity,
     /// How often in a row the group did not fall asleep.
     refusals: u32,
     /// When a leader may try again.
@@ -61,17 +60,7 @@ struct State {
 
 enum Phase {
     Awake,
-    /// A leader in this term whose followers are being asked.
-    Dozing(u64),
     Asleep(Arc<Bed>),
-}
-
-/// What changes when anything is asked of a replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Trace {
-    term: u64,
-    last_index: Option<u64>,
-    requests: Totals,
 }
 
 impl Default for Rest {
@@ -82,8 +71,7 @@ impl Default for Rest {
             state: Mutex::new(State {
                 phase: Phase::Awake,
                 roused: now,
-                seen: Trace::default(),
-                quiet_since: now,
+                activity: Activity::new(now),
                 refusals: 0,
                 not_before: now,
                 asked: None,
@@ -93,8 +81,23 @@ impl Default for Rest {
 }
 
 impl State {
-    fn quiet(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.quiet_since)
+    fn bed(&self) -> Option<&Arc<Bed>> {
+        match &self.phase {
+            Phase::Awake => None,
+            Phase::Asleep(bed) => Some(bed),
+        }
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.refusals = self.refusals.saturating_add(1);
+        let pause = Duration::from_secs(1 << self.refusals.min(6)).min(LONGEST_PAUSE);
+        self.not_before = now + clock::jittered(pause);
+    }
+
+    /// Whether a follower was read from within `time`.
+    fn was_read_within(&self, time: Duration, now: Instant) -> bool {
+        let asked = self.asked.is_some_and(|asked| now - asked < time);
+        asked || self.activity.was_read_within(time, now)
     }
 }
 
@@ -104,26 +107,49 @@ impl Replica {
         self.rest.still.load(Ordering::SeqCst)
     }
 
-    /// Starts its timers, if they are stopped. To be called before anything is asked of the group, and after it shows.
+    /// Starts its timers, if they are stopped. To be called before anything is asked of the group that needs them, and after
+    /// it shows.
     pub(crate) fn wake(&self, cause: Cause) {
         if self.is_still() {
-            self.rouse(&mut self.rest.state.lock(), cause);
+            self.wake_unless(cause, |_| false);
+        }
+    }
+
+    /// A Raft message came for it, of entries or a heartbeat if it names a `leader`: it sleeps on if that is the one that it
+    /// sleeps under.
+    pub(crate) fn hear(&self, leader: Option<Leader>) {
+        if self.is_still() {
+            let is_own = |bed: &Bed| {
+                let own = Leader {
+                    replica: bed.leader,
+                    term: bed.term,
+                };
+                !bed.leads && leader == Some(own)
+            };
+            self.wake_unless(Cause::Message, is_own);
         }
     }
 
     #[cold]
-    fn rouse(&self, state: &mut State, cause: Cause) {
-        if matches!(state.phase, Phase::Awake) {
+    fn wake_unless(&self, cause: Cause, sleeps_on: impl Fn(&Bed) -> bool) {
+        let mut state = self.rest.state.lock();
+        let Some(bed) = state.bed().filter(|bed| !sleeps_on(bed)).cloned() else {
             return;
+        };
+        self.rouse(&mut state, cause);
+        drop(state);
+        // From now on it campaigns if it does not hear from its leader.
+        if !bed.leads && matches!(cause, Cause::Message | Cause::Step) {
+            self.ask_leader_to_wake(&bed);
         }
+    }
+
+    fn rouse(&self, state: &mut State, cause: Cause) {
         let now = clock::now();
         state.phase = Phase::Awake;
         state.roused = now;
-        state.quiet_since = now;
         if cause == Cause::Refused {
-            state.refusals = state.refusals.saturating_add(1);
-            let pause = Duration::from_secs(1 << state.refusals.min(6)).min(LONGEST_PAUSE);
-            state.not_before = now + clock::jittered(pause);
+            state.put_off(now);
         }
         self.hush.set(false);
         self.raft.runtime_config().tick(true);
@@ -131,69 +157,103 @@ impl Replica {
         metrics::woke(cause);
     }
 
-    /// Lays it down; false when it is down already. From now on whatever is asked of it wakes it; what was asked before has
-    /// to be looked for.
-    fn lay_down(&self, phase: Phase) -> bool {
+    /// Lays it down; false when it is down already. What was being changed before has to be looked for.
+    fn lay_down(&self, bed: Bed) -> bool {
         let mut state = self.rest.state.lock();
-        if !matches!(state.phase, Phase::Awake) {
+        if state.bed().is_some() {
             return false;
         }
-        state.phase = phase;
+        state.phase = Phase::Asleep(Arc::new(bed));
         self.raft.runtime_config().tick(false);
         self.rest.still.store(true, Ordering::SeqCst);
+        self.hush.set(false);
         true
     }
 
-    /// Notes what was asked of it lately. Whether it leads, nothing was asked for `after`, and it did not try to sleep just
-    /// now. To be called regularly while it is awake.
-    pub(crate) fn is_tired(&self, after: Duration, now: Instant) -> bool {
-        let (leads, term, last_index) = {
-            let metrics = self.metrics.borrow_watched();
-            (
-                metrics.state.is_leader(),
-                metrics.current_term,
-                metrics.last_log_index,
-            )
-        };
-        let trace = Trace {
-            term,
-            last_index,
-            requests: self.load.totals(),
-        };
+    /// Notes what was asked of it and what came of that, and sees to what it needs in its sleep. Whether there may be anything
+    /// to look after. To be called regularly.
+    pub(crate) fn stirs(&self, now: Instant) -> bool {
+        let trace = self.trace();
         let mut state = self.rest.state.lock();
-        if state.seen != trace {
-            state.seen = trace;
-            state.quiet_since = now;
-            state.refusals = 0;
+        state.activity.note(trace, now);
+        let Some(leads) = state.bed().map(|bed| bed.leads) else {
+            state.activity.timers_run();
+            return true;
+        };
+        if leads {
+            match state.activity.need(self.site.dormitory.election_min, now) {
+                Need::Nothing => {}
+                Need::Heartbeat => self.send_heartbeat(),
+                Need::Timers => self.rouse(&mut state, Cause::Unanswered),
+            }
         }
-        leads && state.quiet(now) >= after && now >= state.not_before
+        state.activity.stirs(now)
     }
 
-    /// Stops a leader's timers, if its group may sleep, and says who has to agree.
-    pub(crate) fn doze(&self) -> Option<Plan> {
-        let now = clock::now();
-        judge::may_sleep(&self.leading(now)).ok()?;
-        if !self.lay_down(Phase::Dozing(self.term())) {
-            return None;
+    fn trace(&self) -> Trace {
+        let requests = self.load.totals();
+        let waits = !self.writes.lock().is_idle() || !self.rounds.is_idle();
+        let metrics = self.metrics.borrow_watched();
+        Trace {
+            reads: requests.reads,
+            writes: requests.writes,
+            last_index: metrics.last_log_index,
+            applied: metrics.last_applied.map(|id| id.index),
+            acked: metrics
+                .last_quorum_acked
+                .map(|acked| acked.into_inner().elapsed()),
+            waits,
         }
-        let plan = judge::may_sleep(&self.leading(now));
-        if plan.is_err() {
+    }
+
+    fn send_heartbeat(&self) {
+        let raft = self.raft.clone();
+        // A group that has just ended has nothing to tell.
+        tokio::spawn(async move { raft.trigger().heartbeat().await.ok() });
+    }
+
+    /// Whether it leads, is awake, and has been undisturbed for `after`; and did not try to sleep just now.
+    pub(crate) fn is_tired(&self, after: Duration, now: Instant) -> bool {
+        if self.is_still() || !self.leads() {
+            return false;
+        }
+        let state = self.rest.state.lock();
+        now.saturating_duration_since(state.roused) >= after && now >= state.not_before
+    }
+
+    /// Who has to agree for this leader to sleep, if it may.
+    pub(crate) fn plan_sleep(&self) -> Option<Plan> {
+        judge::may_sleep(&self.leading(clock::now())).ok()
+    }
+
+    /// The others of its group sleep, as planned: so does this leader, if nothing has changed.
+    pub(crate) fn lie_down(&self, plan: &Plan, bed: Bed) {
+        if !self.lay_down(bed) {
+            return;
+        }
+        if self.plan_sleep().as_ref() == Some(plan) {
+            self.rest.state.lock().refusals = 0;
+            metrics::slept(true);
+        } else {
             self.wake(Cause::Refused);
         }
-        plan.ok()
     }
 
-    /// The others of its group sleep: so does this leader, unless it was woken meanwhile.
-    pub(crate) fn lie_down(&self, bed: Bed) {
-        let mut state = self.rest.state.lock();
-        if matches!(state.phase, Phase::Dozing(term) if term == bed.term) {
-            state.phase = Phase::Asleep(Arc::new(bed));
-            state.refusals = 0;
-            metrics::slept(true);
+    /// Somebody did not agree: this leader tries again later.
+    pub(crate) fn put_off_sleep(&self) {
+        self.rest.state.lock().put_off(clock::now());
+    }
+
+    /// This sleeping leader relies on fewer than it did when it lay on `before`.
+    pub(crate) fn lie_on(&self, bed: Bed, before: &Arc<Bed>) {
+        if let Phase::Asleep(present) = &mut self.rest.state.lock().phase
+            && Arc::ptr_eq(present, before)
+        {
+            *present = Arc::new(bed);
         }
     }
 
-    /// Puts a follower to sleep if it is just what its leader takes it for; whether it sleeps.
+    /// Puts a follower to sleep if it follows who asks it to; whether it sleeps.
     pub(crate) fn tuck_in(&self, bedtime: &Bedtime, incarnation: u64) -> bool {
         let dormitory = &self.site.dormitory;
         let (Some(after), Some(store)) = (dormitory.after, self.store_of(bedtime.route.from)) else {
@@ -204,14 +264,15 @@ impl Replica {
         if dormitory.liveness.contact(store, now) == Contact::Unknown {
             dormitory.liveness.heard(store, incarnation, now);
         }
-        // Its own look may be as long ago as half of what the leader waits.
-        let is_quiet = self.is_still() || self.rest.state.lock().quiet(now) >= after / 2;
+        // Who reads from a follower wants it to hear from its leader.
+        let was_read = self.rest.state.lock().was_read_within(after / 2, now);
         let agrees = || judge::agrees(&self.following(store, now), bedtime, incarnation);
-        if !is_quiet || !agrees() {
+        if was_read || !agrees() {
             return false;
         }
         if let Some(bed) = self.bed() {
-            return !bed.leads && bed.term == bedtime.term;
+            let sleeps_so = !bed.leads && bed.term == bedtime.term && bed.relies_on == [(store, incarnation)];
+            return sleeps_so;
         }
         let bed = Bed {
             leads: false,
@@ -221,7 +282,7 @@ impl Replica {
             left: Vec::new(),
             rank: self.rank(bedtime.route.from),
         };
-        if !self.lay_down(Phase::Asleep(Arc::new(bed))) {
+        if !self.lay_down(bed) {
             return false;
         }
         if !agrees() {
@@ -237,26 +298,14 @@ impl Replica {
         if !self.is_still() {
             return None;
         }
-        match &self.rest.state.lock().phase {
-            Phase::Asleep(bed) => Some(bed.clone()),
-            Phase::Awake | Phase::Dozing(_) => None,
-        }
+        self.rest.state.lock().bed().cloned()
     }
 
     /// Wakes it when it is not any more what it went to sleep as.
     pub(super) fn wake_if_changed(&self) {
-        if !self.is_still() {
-            return;
-        }
-        let present = (self.term(), self.leader());
-        let mut state = self.rest.state.lock();
-        let asleep_in = match &state.phase {
-            Phase::Awake => return,
-            Phase::Dozing(term) => (*term, Some(self.id)),
-            Phase::Asleep(bed) => (bed.term, Some(bed.leader)),
-        };
-        if present != asleep_in {
-            self.rouse(&mut state, Cause::Changed);
+        if self.is_still() {
+            let present = (self.term(), self.leader());
+            self.wake_unless(Cause::Changed, |bed| present == (bed.term, Some(bed.leader)));
         }
     }
 
@@ -288,11 +337,11 @@ impl Replica {
             }
             state.asked = Some(now);
         }
-        let address = bed
-            .relies_on
-            .first()
-            .and_then(|(store, _)| self.site.addresses.get(*store));
-        let Some(address) = address else { return };
+        let store = bed.relies_on.first().map(|(store, _)| *store);
+        let store = store.filter(|store| self.store_lives(*store, now));
+        let Some(address) = store.and_then(|store| self.site.addresses.get(store)) else {
+            return;
+        };
         let route = Route {
             range: self.range,
             from: self.id,
@@ -347,7 +396,6 @@ impl Replica {
         Leading {
             leads: metrics.state.is_leader() && metrics.current_leader == Some(self.id),
             term: metrics.current_term,
-            last_index: metrics.last_log_index,
             applied: metrics.last_applied.as_ref().map(position),
             is_settled: voters.len() == 1 && voting(membership, self.id) != Voting::No,
             is_busy,
@@ -365,17 +413,13 @@ impl Replica {
                 committed: metrics.vote.is_committed(),
             },
             is_candidate: !matches!(metrics.state, ServerState::Follower | ServerState::Learner),
-            last_index: metrics.last_log_index,
-            applied: metrics.last_applied.as_ref().map(position),
             is_busy,
             leader: self.site.dormitory.liveness.contact(leader_store, now),
         }
     }
 
     fn is_busy(&self) -> bool {
-        !self.writes.lock().is_idle()
-            || !self.rounds.is_idle()
-            || self.stepping.load(Ordering::SeqCst)
+        self.stepping.load(Ordering::SeqCst)
             || self.driving.load(Ordering::SeqCst)
             || self.shared.merge() != Merge::No
     }

@@ -13,8 +13,12 @@ use super::Replica;
 use crate::read::lease::Voting;
 
 impl Replica {
-    /// Holds its heartbeats back, or lets them go. To be called a few times in a lease.
+    /// Holds its heartbeats back, or lets them go. To be called a few times in a lease. Who sleeps sends none but those that
+    /// readers wait for.
     pub(crate) fn mind_silence(&self, now: Instant) {
+        if self.is_still() {
+            return;
+        }
         let standing = self.standing();
         let alone = standing.leads && standing.voting != Voting::Alone;
         let up = self.up_for(now);

@@ -30,7 +30,7 @@ use super::queue::Full;
 use crate::command::{Write, encode_writes};
 use crate::failpoint;
 use crate::memory::Held;
-use crate::metrics::{self, Cause, Op, Outcome, Proposed};
+use crate::metrics::{self, Op, Outcome, Proposed};
 
 /// When a writer that was turned away for too much waiting may come again, milliseconds.
 const BUSY_RETRY_MS: u32 = 20;
@@ -81,7 +81,6 @@ impl Replica {
 
     /// Proposes what waits, as far as entries in flight allow.
     pub(crate) fn propose(self: &Arc<Self>) {
-        self.wake(Cause::Write);
         loop {
             let Some(batch) = self.writes.lock().take_entry() else {
                 return;

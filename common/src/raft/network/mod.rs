@@ -30,7 +30,7 @@ mod timings;
 #[cfg(test)]
 mod tests;
 
-pub use self::inbound::{Groups, Inbound, is_raft};
+pub use self::inbound::{Groups, Inbound, Leader, is_raft};
 pub use self::outbound::{GroupNetwork, Hush, Outbound, PeerReplica, Resolve};
 pub use self::staging::{SnapshotLimits, Staging};
 pub use self::timings::RaftTimings;

@@ -36,13 +36,23 @@ const MAX_TASKS: usize = 1024;
 /// A body below this is copied when parts of it are kept: a slice would keep the whole read buffer alive.
 const COPY_BELOW: usize = 16 * 1024;
 
+/// Who sends entries and heartbeats to its followers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Its replica.
+    pub replica: ReplicaId,
+    /// The term that it leads.
+    pub term: u64,
+}
+
 /// The groups of a process, as the network needs them.
 pub trait Groups<SM>: Send + Sync + 'static
 where
     SM: RaftStateMachine<TypeConfig, SnapshotData = SnapshotData>,
 {
-    /// The group's replica here, if it is exactly this one and it runs.
-    fn raft(&self, range: RangeId, replica: ReplicaId) -> Option<Raft<SM>>;
+    /// The group's replica here, if it is exactly this one and it runs. Asked for each message, before that is handed on;
+    /// `leader` is who sends it, if it is of entries or a heartbeat.
+    fn raft(&self, range: RangeId, replica: ReplicaId, leader: Option<Leader>) -> Option<Raft<SM>>;
 
     /// Whether the replica takes part in elections. False for a time after a restart: it may have acknowledged a
     /// leader's lease before, which it does not remember, and a vote within that lease would let that leader serve stale
@@ -141,7 +151,7 @@ where
             Ok(append) => append,
             Err(error) => return self.malformed(reply, &error),
         };
-        let raft = match self.replica(append.route) {
+        let raft = match self.led(append.route, append.term) {
             Ok(raft) => raft,
             Err(refusal) => return self.refuse(reply, refusal),
         };
@@ -214,7 +224,7 @@ where
         let beats = message
             .beats
             .into_iter()
-            .map(|beat| (beat, self.replica(beat.route)))
+            .map(|beat| (beat, self.led(beat.route, beat.term)))
             .collect();
         let deadline = request.deadline;
         tokio::spawn(async move {
@@ -233,14 +243,19 @@ where
         }
     }
 
-    fn replica(&self, route: Route) -> Result<Raft<SM>, Refusal> {
-        self.groups
-            .raft(route.range, route.to)
-            .ok_or(Refusal::UnknownReplica)
+    fn replica(&self, route: Route, leader: Option<Leader>) -> Result<Raft<SM>, Refusal> {
+        let raft = self.groups.raft(route.range, route.to, leader);
+        raft.ok_or(Refusal::UnknownReplica)
+    }
+
+    /// The replica that the leader of `term` speaks to.
+    fn led(&self, route: Route, term: u64) -> Result<Raft<SM>, Refusal> {
+        let replica = route.from;
+        self.replica(route, Some(Leader { replica, term }))
     }
 
     fn voter(&self, route: Route) -> Result<Raft<SM>, Refusal> {
-        let raft = self.replica(route)?;
+        let raft = self.replica(route, None)?;
         if self.groups.may_vote(route.range, route.to) {
             Ok(raft)
         } else {

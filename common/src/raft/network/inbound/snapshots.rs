@@ -114,7 +114,7 @@ where
 
     fn begin(&self, header: SnapshotHeader) -> Result<Transfer<SM>, Refusal> {
         let Route { range, to, .. } = header.route;
-        let raft = self.groups.raft(range, to).ok_or(Refusal::UnknownReplica)?;
+        let raft = self.groups.raft(range, to, None).ok_or(Refusal::UnknownReplica)?;
         self.groups
             .accept_snapshot(range, to, &header)
             .map_err(Refusal::Snapshot)?;

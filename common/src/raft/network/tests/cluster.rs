@@ -25,7 +25,7 @@ use crate::net::{
 use crate::proto::raft::{Heartbeats, SnapshotHeader, SnapshotMessage};
 use crate::proto::{self, method};
 use crate::raft::network::{
-    Groups, Inbound, Outbound, PeerReplica, RaftTimings, Resolve, SnapshotLimits, Staging, is_raft,
+    Groups, Inbound, Leader, Outbound, PeerReplica, RaftTimings, Resolve, SnapshotLimits, Staging, is_raft,
 };
 use crate::raft::types::{Command, Node, Raft, TypeConfig};
 
@@ -88,7 +88,7 @@ pub(super) struct Host {
 }
 
 impl Groups<MemoryMachine> for Host {
-    fn raft(&self, range: RangeId, replica: ReplicaId) -> Option<Raft<MemoryMachine>> {
+    fn raft(&self, range: RangeId, replica: ReplicaId, _: Option<Leader>) -> Option<Raft<MemoryMachine>> {
         self.rafts.get(&(range, replica)).map(|raft| raft.clone())
     }
 
@@ -250,7 +250,7 @@ impl Process {
 
     pub(super) fn raft(&self, range: u64) -> Raft<MemoryMachine> {
         self.host
-            .raft(RangeId(range), replica(range, self.store.0))
+            .raft(RangeId(range), replica(range, self.store.0), None)
             .expect("a replica here")
     }
 
