@@ -18,6 +18,9 @@ use crate::replica::retention::Compaction;
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// Rounds between two looks at those, too, who slept at the last one and had been asked for nothing: there may be thousands.
+const ROUNDS_PER_ROLL_CALL: u32 = 5;
+
 /// Rounds between two counts of the groups.
 const ROUNDS_PER_COUNT: u32 = 10;
 
@@ -32,10 +35,11 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
         mind_the_engine(&host);
         let now = clock::now();
         // What sleeps and was asked for nothing has nothing that waits, and nothing to compact.
+        let everybody = round.is_multiple_of(ROUNDS_PER_ROLL_CALL);
         let stirring: Vec<_> = host
             .replicas()
             .into_iter()
-            .filter(|replica| replica.stirs(now))
+            .filter(|replica| (everybody || replica.stirred()) && replica.stirs(now))
             .collect();
         for replica in &stirring {
             replica.turn_away_late(now);

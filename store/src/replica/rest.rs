@@ -42,6 +42,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Rest {
     /// It sleeps.
     still: AtomicBool,
+    /// It may have something to look after, as of the last look.
+    stirs: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -68,6 +70,7 @@ impl Default for Rest {
         let now = clock::now();
         Self {
             still: AtomicBool::new(false),
+            stirs: AtomicBool::new(true),
             state: Mutex::new(State {
                 phase: Phase::Awake,
                 roused: now,
@@ -170,9 +173,20 @@ impl Replica {
         true
     }
 
+    /// Whether it was awake, or there was anything to look after, at the last [look](Self::stirs).
+    pub(crate) fn stirred(&self) -> bool {
+        !self.is_still() || self.rest.stirs.load(Ordering::Relaxed)
+    }
+
     /// Notes what was asked of it and what came of that, and sees to what it needs in its sleep. Whether there may be anything
     /// to look after. To be called regularly.
     pub(crate) fn stirs(&self, now: Instant) -> bool {
+        let stirs = self.look_after(now);
+        self.rest.stirs.store(stirs, Ordering::Relaxed);
+        stirs
+    }
+
+    fn look_after(&self, now: Instant) -> bool {
         let trace = self.trace();
         let mut state = self.rest.state.lock();
         state.activity.note(trace, now);
