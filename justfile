@@ -17,6 +17,7 @@ format:
 
 # Lints, in every target; warnings are errors
 lint:
+    bash third_party/check.sh
     cargo clippy --workspace --all-targets --features holdfast-tests/endurance,holdfast-tests/faults -- -D warnings
 
 # The documentation builds without a warning
