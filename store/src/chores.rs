@@ -39,7 +39,7 @@ pub(crate) async fn run(host: Arc<Host>, shutdown: CancellationToken) {
         let stirring: Vec<_> = host
             .replicas()
             .into_iter()
-            .filter(|replica| (everybody || replica.stirred()) && replica.stirs(now))
+            .filter(|replica| (everybody || replica.stirred()) && replica.tend(now))
             .collect();
         for replica in &stirring {
             replica.turn_away_late(now);

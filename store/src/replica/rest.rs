@@ -173,14 +173,14 @@ impl Replica {
         true
     }
 
-    /// Whether it was awake, or there was anything to look after, at the last [look](Self::stirs).
+    /// Whether it was awake, or there was anything to look after, when it was last [tended](Self::tend).
     pub(crate) fn stirred(&self) -> bool {
         !self.is_still() || self.rest.stirs.load(Ordering::Relaxed)
     }
 
     /// Notes what was asked of it and what came of that, and sees to what it needs in its sleep. Whether there may be anything
     /// to look after. To be called regularly.
-    pub(crate) fn stirs(&self, now: Instant) -> bool {
+    pub(crate) fn tend(&self, now: Instant) -> bool {
         let stirs = self.look_after(now);
         self.rest.stirs.store(stirs, Ordering::Relaxed);
         stirs
@@ -285,8 +285,7 @@ impl Replica {
             return false;
         }
         if let Some(bed) = self.bed() {
-            let sleeps_so = !bed.leads && bed.term == bedtime.term && bed.relies_on == [(store, incarnation)];
-            return sleeps_so;
+            return !bed.leads && bed.term == bedtime.term && bed.relies_on == [(store, incarnation)];
         }
         let bed = Bed {
             leads: false,

@@ -14,7 +14,7 @@ use crate::read::lease::Voting;
 
 impl Replica {
     /// Holds its heartbeats back, or lets them go. To be called a few times in a lease. Who sleeps sends none but those that
-    /// readers wait for.
+    /// requests wait for.
     pub(crate) fn mind_silence(&self, now: Instant) {
         if self.is_still() {
             return;
