@@ -1,6 +1,5 @@
 use crate::RaftTypeConfig;
 use crate::core::io_flush_tracking::IoProgressSender;
-use crate::metrics::RaftDataMetrics;
 use crate::metrics::RaftMetrics;
 use crate::metrics::RaftServerMetrics;
 use crate::type_config::alias::WatchSenderOf;
@@ -19,11 +18,6 @@ where C: RaftTypeConfig
     ///
     /// [`Raft::metrics()`]: crate::Raft::metrics
     pub(crate) all: WatchSenderOf<C, RaftMetrics<C>>,
-
-    /// The subset of metrics that changes with data, backing [`Raft::data_metrics()`].
-    ///
-    /// [`Raft::data_metrics()`]: crate::Raft::data_metrics
-    pub(crate) data: WatchSenderOf<C, RaftDataMetrics<C>>,
 
     /// The subset of metrics that changes with server state, backing [`Raft::server_metrics()`].
     ///

@@ -79,12 +79,7 @@ use crate::errors::Timeout;
 use crate::errors::UncommittedLeaderLog;
 use crate::impls::ProgressResponder;
 use crate::log_id::option_raft_log_id_ext::OptionRaftLogIdExt;
-use crate::metrics::HeartbeatMetrics;
 use crate::metrics::MetricsRecorder;
-use crate::metrics::RaftDataMetrics;
-use crate::metrics::RaftMetrics;
-use crate::metrics::RaftServerMetrics;
-use crate::metrics::ReplicationMetrics;
 use crate::metrics::SerdeInstant;
 use crate::network::NetSnapshot;
 use crate::network::NetTransferLeader;
@@ -735,31 +730,14 @@ where
         self.metrics.progress.send_apply_progress(io_state.apply_progress.flushed().cloned());
         self.metrics.progress.send_snapshot_progress(io_state.snapshot.flushed().cloned());
 
-        let (replication, heartbeat) = if let Some(leader) = self.engine.leader.as_ref() {
-            let replication_prog = &leader.progress;
-            let replication = Some(replication_prog.collect_mapped(|item| item.id_progress_owned()));
-
-            let clock_prog = &leader.clock_progress;
-            let heartbeat = Some(clock_prog.collect_mapped(|item| {
-                let sending_time = item.val.map(|stamp| stamp.time);
-                (item.id.clone(), sending_time.map(SerdeInstant::new))
-            }));
-
-            (replication, heartbeat)
-        } else {
-            (None, None)
-        };
-
-        self.report_metrics(replication, heartbeat);
+        self.report_metrics();
     }
 
     /// Report a metrics payload on the current state of the Raft node.
+    ///
+    /// What is published is changed in place and only where it differs: this runs after each wake-up of the core.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub(crate) fn report_metrics(
-        &mut self,
-        replication: Option<ReplicationMetrics<C>>,
-        heartbeat: Option<HeartbeatMetrics<C>>,
-    ) {
+    pub(crate) fn report_metrics(&mut self) {
         let last_quorum_acked = self.last_quorum_acked_time();
         let is_self_quorum = self.engine.leader.as_ref().is_some_and(|leader| leader.is_self_quorum());
         let millis_since_quorum_ack = if is_self_quorum {
@@ -769,6 +747,7 @@ where
         };
 
         let st = &self.engine.state;
+        let current_leader = self.current_leader();
 
         // Get the last flushed vote, or use initial vote (term=0, node_id=self.id)
         // if no IO has been flushed yet (e.g., during startup).
@@ -778,101 +757,71 @@ where
             .map(|io_id| io_id.to_app_vote())
             .unwrap_or_else(|| VoteOf::<C>::new_with_default_term(self.id.clone()));
 
+        // `RaftMetrics` is sent last, because `Wait` only examines `RaftMetrics`
+        // but not `RaftServerMetrics`.
+        // Thus if `RaftMetrics` change is perceived, the other should have been updated.
+
+        self.metrics.server.send_if_modified(|m| {
+            let mut changed = false;
+            assign(&mut m.id, &self.id, &mut changed);
+            assign(&mut m.vote, &vote, &mut changed);
+            assign(&mut m.state, &st.server_state, &mut changed);
+            assign(&mut m.current_leader, &current_leader, &mut changed);
+            assign(&mut m.membership_config, st.membership_state.effective(), &mut changed);
+            assign(&mut m.committed_membership_config, st.membership_state.committed(), &mut changed);
+            changed
+        });
+
+        let leader = self.engine.leader.as_ref();
+
         #[allow(deprecated)]
-        let data_metrics = RaftDataMetrics {
-            last_log: st.last_log_id().cloned(),
-            local_committed: st.local_committed().cloned(),
-            committed: st.local_committed().cloned(),
-            cluster_committed: st.cluster_committed().cloned(),
-            last_applied: st.io_applied().cloned(),
-            snapshot: st.io_snapshot_last_log_id().cloned(),
-            purged: st.io_purged().cloned(),
-
-            #[cfg(feature = "metrics-logids")]
-            log_id_list: st.log_ids.clone(),
-
-            millis_since_quorum_ack,
-            last_quorum_acked: last_quorum_acked.map(SerdeInstant::new),
-            replication,
-            heartbeat,
-        };
-
-        let server_metrics = RaftServerMetrics::<C> {
-            id: self.id.clone(),
-            vote,
-            state: st.server_state,
-            current_leader: self.current_leader(),
-            membership_config: st.membership_state.effective().clone(),
-            committed_membership_config: st.membership_state.committed().clone(),
-        };
-
-        // `RaftMetrics` is the union of the two above, plus the running state and the term.
-        // It is assembled from them rather than re-read from the state, so that every field has
-        // exactly one place where it is derived.
-        #[allow(deprecated)]
-        let m = RaftMetrics {
-            running_state: Ok(()),
-            id: server_metrics.id.clone(),
+        self.metrics.all.send_if_modified(|m| {
+            let mut changed = false;
+            assign(&mut m.running_state, &Ok(()), &mut changed);
+            assign(&mut m.id, &self.id, &mut changed);
 
             // --- data ---
-            current_term: st.vote_ref().term(),
-            vote: server_metrics.vote.clone(),
-            last_log_index: data_metrics.last_log.index(),
-            local_committed: data_metrics.local_committed.clone(),
-            committed: data_metrics.committed.clone(),
-            cluster_committed: data_metrics.cluster_committed.clone(),
-            last_applied: data_metrics.last_applied.clone(),
-            snapshot: data_metrics.snapshot.clone(),
-            purged: data_metrics.purged.clone(),
+            assign(&mut m.current_term, &st.vote_ref().term(), &mut changed);
+            assign(&mut m.vote, &vote, &mut changed);
+            assign(&mut m.last_log_index, &st.last_log_id().index(), &mut changed);
+            assign_option(&mut m.local_committed, st.local_committed(), &mut changed);
+            assign_option(&mut m.committed, st.local_committed(), &mut changed);
+            assign_option(&mut m.cluster_committed, st.cluster_committed(), &mut changed);
+            assign_option(&mut m.last_applied, st.io_applied(), &mut changed);
+            assign_option(&mut m.snapshot, st.io_snapshot_last_log_id(), &mut changed);
+            assign_option(&mut m.purged, st.io_purged(), &mut changed);
 
             #[cfg(feature = "metrics-logids")]
-            log_id_list: data_metrics.log_id_list.clone(),
+            assign(&mut m.log_id_list, &st.log_ids, &mut changed);
 
             // --- cluster ---
-            state: server_metrics.state,
-            current_leader: server_metrics.current_leader.clone(),
-            millis_since_quorum_ack: data_metrics.millis_since_quorum_ack,
-            last_quorum_acked: data_metrics.last_quorum_acked,
-            membership_config: server_metrics.membership_config.clone(),
-            committed_membership_config: server_metrics.committed_membership_config.clone(),
-            heartbeat: data_metrics.heartbeat.clone(),
+            assign(&mut m.state, &st.server_state, &mut changed);
+            assign(&mut m.current_leader, &current_leader, &mut changed);
+            // By itself the time that passes is no news.
+            m.millis_since_quorum_ack = millis_since_quorum_ack;
+            assign(&mut m.last_quorum_acked, &last_quorum_acked.map(SerdeInstant::new), &mut changed);
+            assign(&mut m.membership_config, st.membership_state.effective(), &mut changed);
+            assign(&mut m.committed_membership_config, st.membership_state.committed(), &mut changed);
 
             // --- replication ---
-            replication: data_metrics.replication.clone(),
-        };
+            let heartbeat = leader.map(|leader| {
+                leader.clock_progress.iter().map(|item| {
+                    let sending_time = item.val.map(|stamp| stamp.time);
+                    (item.id.clone(), sending_time.map(SerdeInstant::new))
+                })
+            });
+            assign_map(&mut m.heartbeat, heartbeat, &mut changed);
+            let replication = leader.map(|leader| leader.progress.iter().map(|item| item.id_progress_owned()));
+            assign_map(&mut m.replication, replication, &mut changed);
 
-        // Record to external metrics recorder
-        if let Some(r) = &self.metrics_recorder {
-            crate::metrics::forward_metrics(&m, r.as_ref());
-        }
-
-        // Start to send metrics
-        // `RaftMetrics` is sent last, because `Wait` only examines `RaftMetrics`
-        // but not `RaftDataMetrics` and `RaftServerMetrics`.
-        // Thus if `RaftMetrics` change is perceived, the other two should have been updated.
-
-        self.metrics.data.send_if_modified(|metrics| {
-            if data_metrics.ne(metrics) {
-                *metrics = data_metrics.clone();
-                return true;
+            // Record to external metrics recorder
+            if let Some(r) = &self.metrics_recorder {
+                crate::metrics::forward_metrics(m, r.as_ref());
             }
-            false
+
+            tracing::debug!("report metrics: {}", m);
+            changed
         });
-
-        self.metrics.server.send_if_modified(|metrics| {
-            if server_metrics.ne(metrics) {
-                *metrics = server_metrics.clone();
-                return true;
-            }
-            false
-        });
-
-        tracing::debug!("report metrics: {}", m);
-        let res = self.metrics.all.send(m);
-
-        if let Err(err) = res {
-            tracing::error!("failed to report metrics, error: {}, id: {}", err, &self.id);
-        }
     }
 
     /// Handle the admin command `initialize`.
@@ -2898,5 +2847,47 @@ mod tests {
 
         let returned = unused_rx.try_recv().unwrap();
         assert_eq!(TestPayload::normal(1), returned);
+    }
+}
+
+/// Gives `place` a value, if it has another.
+fn assign<T: PartialEq + Clone>(place: &mut T, value: &T, changed: &mut bool) {
+    if place != value {
+        place.clone_from(value);
+        *changed = true;
+    }
+}
+
+/// As [`assign()`], of what may be absent.
+fn assign_option<T: PartialEq + Clone>(place: &mut Option<T>, value: Option<&T>, changed: &mut bool) {
+    if place.as_ref() != value {
+        *place = value.cloned();
+        *changed = true;
+    }
+}
+
+/// As [`assign()`], of a map whose keys seldom change.
+fn assign_map<K, V>(place: &mut Option<BTreeMap<K, V>>, items: Option<impl ExactSizeIterator<Item = (K, V)> + Clone>, changed: &mut bool)
+where
+    K: Ord,
+    V: PartialEq,
+{
+    let Some(items) = items else {
+        *changed |= place.take().is_some();
+        return;
+    };
+    let map = place.get_or_insert_default();
+    if map.len() != items.len() || items.clone().any(|(key, _)| !map.contains_key(&key)) {
+        *map = items.collect();
+        *changed = true;
+        return;
+    }
+    for (key, value) in items {
+        if let Some(present) = map.get_mut(&key)
+            && *present != value
+        {
+            *present = value;
+            *changed = true;
+        }
     }
 }

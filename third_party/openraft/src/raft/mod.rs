@@ -127,7 +127,6 @@ use crate::errors::RaftError;
 use crate::errors::into_raft_result::IntoRaftResult;
 use crate::membership::IntoNodes;
 use crate::metrics::MetricsRecorder;
-use crate::metrics::RaftDataMetrics;
 use crate::metrics::RaftMetrics;
 use crate::metrics::RaftServerMetrics;
 use crate::metrics::Wait;
@@ -537,7 +536,6 @@ where
         let (tx_install_snapshot, rx_install_snapshot) = C::mpsc(api_channel_size);
         let (tx_notify, rx_notify) = C::mpsc(notification_channel_size);
         let (tx_metrics, rx_metrics) = C::watch_channel(RaftMetrics::new_initial(id.clone()));
-        let (tx_data_metrics, rx_data_metrics) = C::watch_channel(RaftDataMetrics::default());
         let (tx_server_metrics, rx_server_metrics) = C::watch_channel(RaftServerMetrics::new_initial(id.clone()));
 
         // Watch channel for IO completion notifications from storage callbacks.
@@ -643,7 +641,6 @@ where
 
                     metrics: MetricsChannels {
                         all: tx_metrics,
-                        data: tx_data_metrics,
                         server: tx_server_metrics,
                         progress: tx_progress,
                     },
@@ -688,7 +685,6 @@ where
             tick_handle: Mutex::new(None),
             tx_api,
             rx_metrics,
-            rx_data_metrics,
             rx_server_metrics,
             progress_watcher,
             tx_shutdown: Mutex::new(Some(tx_shutdown)),
@@ -1578,11 +1574,6 @@ where
     /// ```
     pub fn metrics(&self) -> WatchReceiverOf<C, RaftMetrics<C>> {
         self.inner.rx_metrics.clone()
-    }
-
-    /// Get a handle to the data metrics channel.
-    pub fn data_metrics(&self) -> WatchReceiverOf<C, RaftDataMetrics<C>> {
-        self.inner.rx_data_metrics.clone()
     }
 
     /// Get a handle to the server metrics channel.
