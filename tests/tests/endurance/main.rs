@@ -5,6 +5,7 @@
 
 mod crowd;
 mod decommission;
+mod fairness;
 mod failover;
 mod filling;
 mod growth;
