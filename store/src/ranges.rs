@@ -47,7 +47,12 @@ impl Ranges {
 
     /// Another replica than `me` that holds part of `span`.
     pub(crate) fn overlaps(&self, me: ReplicaId, span: &Span) -> Option<RangeId> {
-        self.running.iter().find_map(|entry| {
+        self.overlapping(me, span).next()
+    }
+
+    /// All replicas but `me` that hold part of `span`.
+    pub(crate) fn overlapping(&self, me: ReplicaId, span: &Span) -> impl Iterator<Item = RangeId> {
+        self.running.iter().filter_map(move |entry| {
             let (replica, shared) = entry.value();
             let overlaps =
                 *replica != me && shared.descriptor().is_some_and(|other| other.span.overlaps(span));
@@ -132,6 +137,9 @@ mod tests {
         assert_eq!(ranges.overlaps(ReplicaId(10), &span("b", "d")), Some(RangeId(2)));
         assert_eq!(ranges.overlaps(ReplicaId(20), &span("c", "z")), None);
         assert_eq!(ranges.overlaps(ReplicaId(90), &span("x", "z")), None);
+        let mut both: Vec<_> = ranges.overlapping(ReplicaId(90), &span("b", "d")).collect();
+        both.sort_unstable();
+        assert_eq!(both, [RangeId(1), RangeId(2)]);
     }
 
     #[test]

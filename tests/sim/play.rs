@@ -70,7 +70,9 @@ pub(crate) fn play(seed: u64, below: &Path, wish: Wish) -> anyhow::Result<Outcom
     );
     let history = serde_json::to_vec(&told.recorded.history)?;
     let delivered = cluster.world.network().delivered();
-    let mut faults = script.map(|script| script.done).unwrap_or_default();
+    let (mut faults, counts) = script
+        .map(|script| (script.done, script.counts))
+        .unwrap_or_default();
     faults.extend(
         cluster
             .fallen
@@ -80,10 +82,11 @@ pub(crate) fn play(seed: u64, below: &Path, wish: Wish) -> anyhow::Result<Outcom
     let at_wish = |fall: &&(u64, String, Step)| Some(fall.2) == wish.fall;
     let falls = cluster.fallen.iter().filter(at_wish).count();
     let figures = format!(
-        "{:.1} s simulated, {} packets, {} faults, {} operations, {} pages, changes {:?}, writable after {:.1} s, replicated after {:.1} s",
+        "{:.1} s simulated, {} packets, {} faults {:?}, {} operations, {} pages, changes {:?}, writable after {:.1} s, replicated after {:.1} s",
         cluster.now as f64 / 1_000.0,
         delivered,
         faults.len(),
+        counts,
         told.recorded.history.events.len(),
         told.recorded.history.pages.len(),
         told.changes,

@@ -1,5 +1,7 @@
 //! What goes wrong, as the seed has it: the safety phase of a play.
 
+use std::collections::BTreeMap;
+
 use holdfast_common::failpoint::Step;
 use holdfast_common::simulation::network::Weather;
 use holdfast_common::simulation::volume::Crash;
@@ -65,6 +67,8 @@ pub(crate) struct Script {
     network_until: u64,
     weather_until: u64,
     pub(crate) done: Vec<String>,
+    /// How often what was done.
+    pub(crate) counts: BTreeMap<&'static str, usize>,
 }
 
 impl Script {
@@ -80,6 +84,7 @@ impl Script {
             network_until: 0,
             weather_until: 0,
             done: Vec::new(),
+            counts: BTreeMap::new(),
         }
     }
 
@@ -101,7 +106,8 @@ impl Script {
         self.prepare_falls(cluster);
         if now >= self.next {
             self.next = now + self.random.random_range(50..1_200);
-            let what = self.fault(cluster);
+            let (kind, what) = self.fault(cluster);
+            *self.counts.entry(kind).or_default() += 1;
             self.done.push(format!("{now} ms: {what}"));
         }
         Ok(true)
@@ -141,18 +147,19 @@ impl Script {
         cluster.start_all()
     }
 
-    fn fault(&mut self, cluster: &mut Cluster) -> String {
+    /// Its kind, and what it did.
+    fn fault(&mut self, cluster: &mut Cluster) -> (&'static str, String) {
         match self.random.random_range(0..100) {
-            0..22 if self.wish.power_alone => self.kill(cluster, Crash::Power),
-            0..22 if self.wish.wipes => self.wipe(cluster),
-            0..22 => self.kill(cluster, Crash::Process),
-            22..40 => self.kill(cluster, Crash::Power),
-            40..45 => self.all_stores_lose_power(cluster),
-            45..62 => self.cut(cluster),
-            62..72 => self.reset(cluster),
-            72..82 => self.weather(cluster),
-            82..91 => self.stop(cluster),
-            _ => self.clock(cluster),
+            0..22 if self.wish.power_alone => ("power", self.kill(cluster, Crash::Power)),
+            0..22 if self.wish.wipes => ("wipe", self.wipe(cluster)),
+            0..22 => ("kill", self.kill(cluster, Crash::Process)),
+            22..40 => ("power", self.kill(cluster, Crash::Power)),
+            40..45 => ("power of all stores", self.all_stores_lose_power(cluster)),
+            45..62 => ("cut", self.cut(cluster)),
+            62..72 => ("reset", self.reset(cluster)),
+            72..82 => ("weather", self.weather(cluster)),
+            82..91 => ("stop", self.stop(cluster)),
+            _ => ("clock", self.clock(cluster)),
         }
     }
 

@@ -62,6 +62,20 @@ impl Cluster {
         .await;
     }
 
+    /// Splits a range whose version of the bounds is `bounds`.
+    async fn part(&self, range: RangeId, bounds: u64, at: &str, right: RangeId) {
+        let replicas = (1..=3).map(|store| (StoreId(store as u64), super::replica(right, store)));
+        let parted = Step::Split {
+            range,
+            bounds,
+            at: Some(key(at)),
+            right,
+            replicas: replicas.collect(),
+        };
+        self.led_step(range, parted).await;
+        self.await_leader(right).await;
+    }
+
     async fn await_serving(&self) {
         for (name, value) in [("a", "left"), ("z", "right")] {
             assert_eq!(self.read(name).await.as_deref(), Some(value));
@@ -70,11 +84,11 @@ impl Cluster {
         assert_eq!(self.read("z").await.as_deref(), Some("again"));
     }
 
-    /// Has the right range's leader propose a command, with nobody driving the merge.
-    async fn undriven(&self, command: Command) -> u64 {
+    /// Has a range's leader propose a command, with nobody driving the merge.
+    async fn undriven(&self, range: RangeId, command: Command) -> u64 {
         let (index, answer) = eventually("a leader with a lease", || async {
-            let leader = self.await_leader(RIGHT).await;
-            let replica = self.held_by(leader, RIGHT)?;
+            let leader = self.await_leader(range).await;
+            let replica = self.held_by(leader, range)?;
             let term = replica.standing().term;
             let proposed = replica.propose_in::<MergeAnswer>(term, &command, || {});
             proposed.await.ok()
@@ -84,10 +98,11 @@ impl Cluster {
         index
     }
 
-    /// Keeps every replica of the right range from driving its merge, or lets it.
+    /// Keeps every replica of all ranges but the first from driving its merge, or lets it.
     fn keep_from_driving(&self, keep: bool) {
         for (_, store) in self.running() {
-            if let Some(replica) = store.host.replica(RIGHT) {
+            let others = (RIGHT.0..=4).map(RangeId);
+            for replica in others.filter_map(|range| store.host.replica(range)) {
                 replica.driving.store(keep, Ordering::Release);
                 replica.merging.notify_one();
             }
@@ -96,17 +111,22 @@ impl Cluster {
 
     /// Freezes the right range, waits until every replica has that, and gives the range up.
     async fn give_up(&self) {
+        self.give_up_of(RIGHT, 2).await;
+    }
+
+    /// As [`give_up`](Self::give_up), of any range under `bounds`.
+    async fn give_up_of(&self, range: RangeId, bounds: u64) {
         self.keep_from_driving(true);
-        let frozen = self.undriven(Command::Freeze { bounds: 2 }).await;
-        let leader = self.await_leader(RIGHT).await;
-        let replica = self.held_by(leader, RIGHT).unwrap();
+        let frozen = self.undriven(range, Command::Freeze { bounds }).await;
+        let leader = self.await_leader(range).await;
+        let replica = self.held_by(leader, range).unwrap();
         eventually("the freeze everywhere", || async {
             let all = replica.peers().iter().all(|peer| peer.lag == Some(0));
             all.then_some(())
         })
         .await;
         assert_eq!(replica.shared.merge(), Merge::Frozen { at: frozen });
-        self.undriven(Command::Yield { bounds: 3 }).await;
+        self.undriven(range, Command::Yield { bounds: bounds + 1 }).await;
     }
 }
 
@@ -189,7 +209,7 @@ async fn a_merged_range_can_be_split_and_merged_again() {
 async fn a_frozen_range_serves_nothing_and_its_next_leader_thaws_it() {
     let cluster = halves().await;
     cluster.keep_from_driving(true);
-    cluster.undriven(Command::Freeze { bounds: 2 }).await;
+    cluster.undriven(RIGHT, Command::Freeze { bounds: 2 }).await;
     let (address, target) = cluster.target(&key("z")).unwrap();
     for consistency in [Consistency::Linearizable, Consistency::Stale] {
         let read = cluster.try_read(&address, target, "z", consistency).await;
@@ -215,7 +235,7 @@ async fn a_write_in_the_log_behind_the_freeze_is_not_applied() {
     cluster.keep_from_driving(true);
     let leader = cluster.await_leader(RIGHT).await;
     let replica = cluster.held_by(leader, RIGHT).unwrap();
-    cluster.undriven(Command::Freeze { bounds: 2 }).await;
+    cluster.undriven(RIGHT, Command::Freeze { bounds: 2 }).await;
     let write = crate::command::encode_writes(
         holdfast_common::revision::Revision(1),
         [cluster
@@ -288,6 +308,29 @@ async fn a_store_that_was_away_for_too_long_makes_way_for_a_snapshot() {
     cluster.stop_all().await;
 }
 
+#[tokio::test]
+async fn those_that_were_taken_over_one_after_another_make_way_for_a_snapshot_over_all() {
+    let mut cluster = halves().await;
+    cluster.part(RIGHT, 2, "p", RangeId(3)).await;
+    cluster.part(RangeId(3), 3, "t", RangeId(4)).await;
+    for (range, bounds) in [(RIGHT, 3), (RangeId(3), 4), (RangeId(4), 4)] {
+        cluster.give_up_of(range, bounds).await;
+    }
+    let left = cluster.await_leader(FIRST).await;
+    let away = (1..=3).find(|store| *store != left).unwrap();
+    cluster.stop(away).await;
+    cluster.keep_from_driving(false);
+    cluster.await_one_range().await;
+    for (_, store) in cluster.running() {
+        purge(store).await;
+    }
+    // None of the three can go before the one to its left, into which it may have gone here.
+    cluster.start(away).await;
+    cluster.await_one_range().await;
+    cluster.await_serving().await;
+    cluster.stop_all().await;
+}
+
 /// The right range was taken over while the store of its leader was cut off, which knows nothing of it: the cluster, who leads
 /// what came of it, and that store.
 async fn merged_behind_its_leaders_back() -> (Cluster, usize, usize) {
@@ -329,23 +372,23 @@ async fn the_last_of_a_merged_range_makes_way_though_it_leads() {
 
 #[tokio::test]
 async fn what_was_taken_over_and_split_off_again_is_not_taken_over_twice() {
+    split_off_again(false).await;
+}
+
+/// Nothing in the bounds of the left range's replica says then that it has the merge behind it.
+#[tokio::test]
+async fn what_was_taken_over_makes_way_for_one_that_has_had_more_splits_since() {
+    split_off_again(true).await;
+}
+
+/// What was taken over behind its leader's back is split off again, and once more if so wished, before that comes back.
+async fn split_off_again(once_more: bool) {
     let third = RangeId(3);
     let (cluster, left, to) = merged_behind_its_leaders_back().await;
-    let Step::Split { replicas, .. } = split(Some("m")) else {
-        unreachable!()
-    };
-    let stores = replicas.into_iter().map(|(store, _)| store);
-    let again = Step::Split {
-        range: FIRST,
-        bounds: 4,
-        at: Some(key("m")),
-        right: third,
-        replicas: stores
-            .map(|store| (store, super::replica(third, store.0 as usize)))
-            .collect(),
-    };
-    cluster.led_step(FIRST, again).await;
-    cluster.await_leader(third).await;
+    cluster.part(FIRST, 4, "m", third).await;
+    if once_more {
+        cluster.part(third, 5, "t", RangeId(4)).await;
+    }
     for (_, store) in cluster.all_but(to) {
         purge(store).await;
     }

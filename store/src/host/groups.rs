@@ -45,7 +45,11 @@ impl Groups<RangeMachine> for Host {
             return Err(held(other));
         }
         self.site.ranges.reserve(range, replica, span).map_err(|other| {
-            self.make_way(other, &header);
+            // Each of them: which can go first depends on the others.
+            let overlapping: Vec<_> = self.site.ranges.overlapping(replica, span).collect();
+            for dead in overlapping {
+                self.make_way(dead, &header);
+            }
             held(other)
         })
     }

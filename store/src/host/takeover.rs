@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_common::ids::{RangeId, ReplicaId};
@@ -13,9 +14,13 @@ use super::{Host, Turn};
 use crate::command::Absorb;
 use crate::destroy;
 use crate::machine::RangeHost;
+use crate::replica::Replica;
 use crate::snapshot::Header;
 use crate::state::RangeState;
 use crate::takeover::{self, Site};
+
+/// How long another store may take to say whether a replica of this one is up to date.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A replica that was taken over and is not buried yet.
 pub(super) struct Ended {
@@ -69,32 +74,50 @@ impl Host {
 
     /// Destroys a replica that stands in the way of a snapshot, if its range is known to be no more: the snapshot's range
     /// holds its first key under larger bounds, which only a merge brings about. Not while a replica of this store ends
-    /// where it begins and may have to take it over: the bounds that come of a merge are larger than both ranges' before, so one whose
-    /// bounds are as large as the snapshot's has done with that. It may lead what is left of its group, if that is only itself.
+    /// where it begins and may have to take it over. One whose bounds are as large as the snapshot's has done with that, for the bounds that
+    /// come of a merge are larger than both ranges' before; and so has one that has missed no change of its bounds until now.
+    /// What makes way may lead what is left of its group, if that is only itself.
     pub(super) fn make_way(&self, dead: RangeId, snapshot: &Header) {
         let Some(replica) = self.replica(dead) else { return };
         let Some(held) = replica.descriptor() else { return };
         let start = held.span.start();
         let is_dead = snapshot.row.span.contains(start) && snapshot.row.bounds > held.epoch.bounds;
-        if !is_dead || self.ends_at(start, snapshot.row.bounds, snapshot.range) {
+        if !is_dead {
             return;
         }
         let Some(host) = self.me.upgrade() else { return };
-        tracing::info!(range = %dead, replica = %replica.id, by = %snapshot.range, "a replica of a range that was merged away makes way");
+        let (start, bounds, by) = (start.clone(), snapshot.row.bounds, snapshot.range);
         self.burials.spawn(async move {
+            let mut done = Vec::new();
+            for left in host.ending_at(&start, bounds, by) {
+                if !left.has_current_bounds(PATIENCE).await {
+                    return;
+                }
+                done.push(left.id);
+            }
+            // Another may have come meanwhile.
+            let came = host.ending_at(&start, bounds, by);
+            if came.iter().any(|left| !done.contains(&left.id)) {
+                return;
+            }
+            tracing::info!(range = %dead, replica = %replica.id, %by, "a replica of a range that was merged away makes way");
             if let Err(error) = host.fence(dead, replica.id).await {
                 tracing::warn!(range = %dead, %error, "a dead replica could not be destroyed");
             }
         });
     }
 
-    /// Whether a replica of this store, other than one of `except`, ends at `key` under bounds below `bounds`.
-    fn ends_at(&self, key: &Bytes, bounds: u64, except: RangeId) -> bool {
-        let mut others = self.replicas.iter().filter(|other| other.range != except);
-        others.any(|other| {
+    /// The replicas of this store, but for one of `except`, that end at `key` under bounds below `bounds`.
+    fn ending_at(&self, key: &Bytes, bounds: u64, except: RangeId) -> Vec<Arc<Replica>> {
+        let others = self.replicas.iter().filter(|other| other.range != except);
+        let ends_there = |other: &Replica| {
             let held = other.descriptor();
             held.is_some_and(|held| !key.is_empty() && held.span.end() == key && held.epoch.bounds < bounds)
-        })
+        };
+        others
+            .map(|other| other.value().clone())
+            .filter(|other| ends_there(other))
+            .collect()
     }
 
     /// Wakes a replica whose range is in the middle of a merge.

@@ -6,6 +6,7 @@
 
 pub(crate) mod admission;
 mod compaction;
+mod currency;
 pub(crate) mod fence;
 mod freshness;
 pub(crate) mod queue;

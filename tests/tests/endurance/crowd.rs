@@ -110,19 +110,19 @@ async fn a_crowd_does_not_keep_others_from_working() -> anyhow::Result<()> {
     let cluster = cluster(3).await?;
     let client = cluster.client();
     fill(&client).await?;
-    let work = async |prefix: &str| {
+    let work = async |prefix: &str, long: Duration| {
         let work = Foreground::start(&client, prefix, CLIENTS);
-        tokio::time::sleep(length(LENGTH)?).await;
+        tokio::time::sleep(long).await;
         work.stop().await
     };
-    let alone = work("alone").await?;
+    let alone = work("alone", LENGTH).await?;
     let router = Memory::watch(cluster.member("router-1")?.pid)?;
     let address = client.url().strip_prefix("http://").context("an address")?;
     let crowd = Crowd::gather(address);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let beside = work("beside").await?;
+    let beside = work("beside", length(LENGTH)?).await?;
     let away = crowd.leave();
-    let again = work("again").await?;
+    let again = work("again", LENGTH).await?;
     for (when, latencies) in [("alone", &alone), ("in the crowd", &beside), ("again", &again)] {
         println!(
             "{when}: {} requests, p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}",

@@ -1,12 +1,12 @@
 //! Minutes of load and change on clusters of real processes, with figures: `just endurance`.
 //!
-//! Each test fails when a promise is broken, and prints what it measured. They take too long for every change. The crowd, the overload and the outage
-//! last `HOLDFAST_SECONDS` if that is given.
+//! Each test fails when a promise is broken, and prints what it measured. They take too long for every change. The crowd, the overload, the outage
+//! and fairness last `HOLDFAST_SECONDS` if that is given.
 
 mod crowd;
 mod decommission;
-mod fairness;
 mod failover;
+mod fairness;
 mod filling;
 mod growth;
 mod hot;
