@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 use holdfast_common::clock;
 use holdfast_common::ids::RangeId;
 use holdfast_common::key::Key;
@@ -159,7 +159,10 @@ async fn split_all(leading: &Leading, id: u64, keys: &BTreeSet<Key>) -> Vec<Stri
         let splits = stream::iter(next)
             .map(|(range, at)| run(leading, range, Kind::Split { at: Some(at) }))
             .buffer_unordered(AT_A_TIME);
-        last = splits.filter_map(async |ended| ended.err()).collect().await;
+        last = splits
+            .filter_map(|ended| future::ready(ended.err()))
+            .collect()
+            .await;
         if !last.is_empty() || idle > 0 {
             // Something is in the way, or the map has not heard of the halves yet.
             let _ = clock::timeout(LOOK_EVERY, plans.changed()).await;
@@ -185,7 +188,10 @@ async fn scatter_all(leading: &Leading, id: u64, keys: &BTreeSet<Key>) -> Vec<St
             ended
         })
         .buffer_unordered(AT_A_TIME);
-    scattered.filter_map(async |ended| ended.err()).collect().await
+    scattered
+        .filter_map(|ended| future::ready(ended.err()))
+        .collect()
+        .await
 }
 
 /// Chooses places and has them taken; chooses again when a scheduler has moved the range in between.
