@@ -8,7 +8,7 @@ use holdfast_common::key::Span;
 use holdfast_common::proto::kv::{Consistency, Error, WriteOutcome};
 use holdfast_common::proto::placement::{Step, StepError};
 
-use super::split::{RIGHT, split};
+use super::split::RIGHT;
 use super::{Cluster, FIRST, eventually, key};
 use crate::apply::MergeAnswer;
 use crate::command::Command;
@@ -21,8 +21,7 @@ async fn halves() -> Cluster {
     let cluster = Cluster::with_first_range(3).await;
     cluster.write("a", "left").await;
     cluster.write("z", "right").await;
-    cluster.led_step(FIRST, split(Some("m"))).await;
-    cluster.await_leader(RIGHT).await;
+    cluster.part(FIRST, 1, "m", RIGHT).await;
     cluster
 }
 
@@ -179,22 +178,7 @@ async fn a_merged_range_can_be_split_and_merged_again() {
     cluster.led_step(RIGHT, merge(2)).await;
     cluster.await_one_range().await;
     let third = RangeId(3);
-    let Step::Split { replicas, .. } = split(Some("m")) else {
-        unreachable!()
-    };
-    let replicas = replicas
-        .into_iter()
-        .map(|(store, _)| (store, super::replica(third, store.0 as usize)))
-        .collect();
-    let again = Step::Split {
-        range: FIRST,
-        bounds: 4,
-        at: Some(key("m")),
-        right: third,
-        replicas,
-    };
-    cluster.led_step(FIRST, again).await;
-    cluster.await_leader(third).await;
+    cluster.part(FIRST, 4, "m", third).await;
     let merge = Step::Merge {
         range: third,
         bounds: 5,

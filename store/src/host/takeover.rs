@@ -115,8 +115,8 @@ impl Host {
             held.is_some_and(|held| !key.is_empty() && held.span.end() == key && held.epoch.bounds < bounds)
         };
         others
-            .map(|other| other.value().clone())
             .filter(|other| ends_there(other))
+            .map(|other| other.value().clone())
             .collect()
     }
 

@@ -5,8 +5,8 @@
 //! that of reads around it.
 
 pub(crate) mod admission;
+mod bounds;
 mod compaction;
-mod currency;
 pub(crate) mod fence;
 mod freshness;
 pub(crate) mod queue;

@@ -120,13 +120,7 @@ async fn a_scan_of_everything_and_a_hot_key_leave_room_for_others() -> anyhow::R
         ("beside a hot key", &crowded),
         ("again", &again),
     ] {
-        println!(
-            "{when}: {} requests, p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}",
-            felt.count(),
-            felt.per_mille(500),
-            felt.per_mille(990),
-            felt.per_mille(999)
-        );
+        println!("{when}: {felt}");
     }
     println!("{scans} scans of {ROWS} rows, {requests} requests for the hot key");
     let extras: Vec<_> = watched

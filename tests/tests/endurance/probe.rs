@@ -1,5 +1,6 @@
 //! What clients and processes feel: latencies and memory.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -66,6 +67,19 @@ impl Latencies {
     pub(crate) fn per_mille(&self, part: usize) -> Duration {
         let place = (self.0.len() * part / 1_000).min(self.0.len().saturating_sub(1));
         self.0.get(place).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} requests, p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}",
+            self.count(),
+            self.per_mille(500),
+            self.per_mille(990),
+            self.per_mille(999)
+        )
     }
 }
 

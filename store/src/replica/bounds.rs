@@ -1,4 +1,4 @@
-//! Whether a replica has applied every split and merge that its range has seen.
+//! Whether a replica's bounds are those that its range has now: it has applied every split and merge.
 //!
 //! Each of them raises the version of the bounds. So a leader that answers a linearizable read under the version that this
 //! replica has says that it has missed none.
