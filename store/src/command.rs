@@ -132,7 +132,27 @@ pub struct Split {
     pub right_keys: u64,
 }
 
+impl Command {
+    /// Every key whose record applying it reads.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let writes = match self {
+            Self::Writes { writes, .. } => writes.as_slice(),
+            _ => &[],
+        };
+        writes.iter().flat_map(Write::keys)
+    }
+}
+
 impl Write {
+    /// Every key that it names, as often as it does.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let txn = match &self.mutation {
+            Mutation::Txn(txn) => Some(txn.keys()),
+            Mutation::Put { .. } | Mutation::Delete => None,
+        };
+        std::iter::once(&self.key).chain(txn.into_iter().flatten())
+    }
+
     /// Bytes that it takes in an entry.
     pub fn encoded_len(&self) -> usize {
         let mutation = match &self.mutation {

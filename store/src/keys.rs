@@ -87,6 +87,11 @@ pub fn user_key(key: &Bytes) -> Option<Bytes> {
     (key.first() == Some(&RECORD)).then(|| key.slice(1..))
 }
 
+/// The key under which the record of `user_key` is stored. Where it is needed for a moment only, see [`RecordKey`].
+pub fn record(user_key: &[u8]) -> Bytes {
+    tagged(RECORD, user_key)
+}
+
 /// Where the records of `span` lie.
 pub fn records(span: &Span) -> Interval {
     let end = match span.end() {

@@ -228,6 +228,10 @@ impl RangeMachine {
     }
 
     async fn apply_command(&mut self, log_id: LogId, command: &Command) -> io::Result<apply::Answer> {
+        if self.engine.is_slow() {
+            let keys = command.keys().map(|key| keys::record(key.as_bytes()));
+            self.engine.fetch(keys.collect()).await;
+        }
         let state = self.state.as_mut().ok_or_else(|| uninitialised(self.identity))?;
         let applied = apply::apply(state, log_id.index, command, &self.engine).map_err(io::Error::other)?;
         let mut effects = applied.effects.into_iter();

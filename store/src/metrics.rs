@@ -158,6 +158,7 @@ struct Handles {
     pending_compaction: Gauge,
     /// By cache; hits first.
     cache_requests: [[Counter; 2]; 2],
+    rows_fetched: Counter,
     range_size: Histogram,
 }
 
@@ -184,6 +185,7 @@ static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     lag_max: Mutex::default(),
     stalls: STALLS.map(|cause| counter!("holdfast_engine_write_stalls_total", "cause" => cause)),
     pending_compaction: gauge!("holdfast_engine_pending_compaction_bytes"),
+    rows_fetched: counter!("holdfast_engine_rows_fetched_total"),
     cache_requests: CACHES.map(|cache| {
         ["hit", "miss"].map(
             |result| counter!("holdfast_engine_cache_requests_total", "cache" => cache, "result" => result),
@@ -280,6 +282,11 @@ pub(crate) fn range_size(bytes: u64) {
 /// The engine began to hold writes up.
 pub(crate) fn stalled(cause: Stall) {
     HANDLES.stalls[cause as usize].increment(1);
+}
+
+/// So many rows were fetched before they were read.
+pub(crate) fn fetched(rows: usize) {
+    HANDLES.rows_fetched.increment(rows as u64);
 }
 
 /// So many bytes of tables are to be merged.

@@ -24,7 +24,9 @@ use holdfast_common::raft::network::{Inbound, is_raft};
 use serde::de::DeserializeOwned;
 
 use crate::command::{Write, bounds};
+use crate::engine::Engine;
 use crate::host::Host;
+use crate::keys;
 use crate::machine::RangeMachine;
 use crate::memory::Held;
 use crate::metrics::{self, Op, Outcome, ReadPath};
@@ -293,13 +295,37 @@ impl Service for StoreService {
             replica.propose();
         }
         if !reads.is_empty() {
-            answer_together(reads);
+            answer_soon(reads);
         }
     }
 
     fn closed(&self, conn: ConnId) {
         self.gathered.remove(&conn);
         self.raft.closed(conn);
+    }
+}
+
+/// Answers linearizable reads that arrived together: those at once that need not wait for the disk.
+fn answer_soon(reads: Vec<(Arc<Replica>, WaitingRead)>) {
+    let engine = reads.first().map(|(replica, _)| replica.site.engine.clone());
+    let Some(engine) = engine.filter(Engine::is_slow) else {
+        return answer_together(reads);
+    };
+    let mut keys = Vec::new();
+    let (later, now): (Vec<_>, Vec<_>) = reads.into_iter().partition(|(_, read)| {
+        let key = read.key().map(|key| keys::record(key.as_bytes()));
+        let missing = key.filter(|key| engine.must_search(key));
+        let is_missing = missing.is_some();
+        keys.extend(missing);
+        is_missing
+    });
+    answer_together(now);
+    if !later.is_empty() {
+        // What may be answered, and by whom, is looked at after the wait.
+        tokio::spawn(async move {
+            engine.fetch(keys).await;
+            answer_together(later);
+        });
     }
 }
 

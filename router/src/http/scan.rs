@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
 use bytes::Bytes;
 use futures::stream;
 use holdfast_common::access::Action;
 use holdfast_common::clock;
 use holdfast_common::key::Span;
-use holdfast_common::limits::{DEFAULT_SCAN_LIMIT, MAX_KEY_BYTES, MAX_SCAN_LIMIT, MAX_SCAN_PAGE_BYTES};
+use holdfast_common::limits::{DEFAULT_SCAN_LIMIT, MAX_KEY_BYTES, MAX_SCAN_LIMIT};
 use holdfast_common::proto::kv::Row;
 use http::header::{ACCEPT, CONTENT_ENCODING, HeaderValue, VARY};
 use http::{HeaderMap, Method, Response};
@@ -31,6 +32,10 @@ use crate::scan::{Plan, Walk};
 
 /// Bytes of rows after which a JSON answer is cut, with a cursor to go on from.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of rows that a stream asks a store for at once. A page is packed and unpacked in one go, and others wait meanwhile.
+const STREAM_PAGE_BYTES: usize = 256 * 1024;
+/// Rows that are written before other requests have their turn.
+const PORTION: usize = 512;
 
 /// The methods of `/v1/kv`.
 pub(super) const ALLOW: &str = "GET, HEAD, DELETE";
@@ -201,6 +206,8 @@ pub(super) struct Scan {
     front: Arc<Front>,
     walk: Walk,
     listing: Listing,
+    /// Rows of a stream that came and are not written yet.
+    on_hand: vec::IntoIter<Row>,
     /// For each page.
     timeout: Duration,
     id: RequestId,
@@ -229,6 +236,7 @@ impl Scan {
             front: front.clone(),
             walk: Walk::new(plan),
             listing,
+            on_hand: Vec::new().into_iter(),
             timeout,
             id,
             gzip: gzip::is_wanted(&exchange.head.headers).then(Gzip::new),
@@ -245,7 +253,10 @@ impl Scan {
             if rows.is_empty() {
                 break; // It is over, or a range behind empty ones fails: then the client goes on by the cursor.
             }
-            self.listing.rows(&mut out, &rows);
+            for portion in rows.chunks(PORTION) {
+                self.listing.rows(&mut out, portion);
+                tokio::task::yield_now().await;
+            }
             if !room.grow(out.len() - room.bytes()) {
                 let problem = Problem::no_room();
                 self.front.note_rejection(&problem);
@@ -264,17 +275,14 @@ impl Scan {
     /// Answers with a stream. The first page is read before the answer begins, so that a scan that fails at once fails with
     /// a status.
     pub(super) async fn streamed(mut self) -> Result<Response<Body>, Problem> {
-        let first = self.next_page(MAX_SCAN_PAGE_BYTES).await?;
-        let ready = self.piece(Ok(first));
+        self.on_hand = self.next_page(STREAM_PAGE_BYTES).await?.into_iter();
+        let ready = self.portion();
         let response = self.response(Body::Empty, self.gzip.is_some());
         let pieces = stream::unfold((Some(self), Some(ready)), |(scan, ready)| async move {
             let mut scan = scan?;
             let Piece { bytes, is_last } = match ready {
                 Some(piece) => piece,
-                None => {
-                    let page = scan.next_page(MAX_SCAN_PAGE_BYTES).await;
-                    scan.piece(page)
-                }
+                None => scan.next_piece().await,
             };
             let (gzip, bytes) = gzip::pack(scan.gzip.take(), bytes, is_last).await;
             scan.gzip = gzip;
@@ -293,21 +301,37 @@ impl Scan {
             .await?)
     }
 
-    /// What a page adds to the stream.
-    fn piece(&mut self, page: Result<Vec<Row>, Problem>) -> Piece {
-        let mut out = Vec::new();
-        let is_last = page.is_err() || self.walk.is_over();
-        match page {
+    /// What is next in the stream: of the page that came last, or of another one.
+    async fn next_piece(&mut self) -> Piece {
+        if self.on_hand.len() > 0 {
+            tokio::task::yield_now().await;
+            return self.portion();
+        }
+        match self.next_page(STREAM_PAGE_BYTES).await {
             Ok(rows) => {
-                self.listing.rows(&mut out, &rows);
-                if is_last {
-                    self.listing.end(
-                        &mut out,
-                        self.walk.cursor().map(|cursor| cursor.encode()).as_deref(),
-                    );
+                self.on_hand = rows.into_iter();
+                self.portion()
+            }
+            Err(problem) => {
+                let mut out = Vec::new();
+                self.listing.fail(&mut out, &problem.to_json(&self.id));
+                Piece {
+                    bytes: out.into(),
+                    is_last: true,
                 }
             }
-            Err(problem) => self.listing.fail(&mut out, &problem.to_json(&self.id)),
+        }
+    }
+
+    /// What a portion of the rows on hand adds to the stream.
+    fn portion(&mut self) -> Piece {
+        let mut out = Vec::new();
+        let rows: Vec<Row> = self.on_hand.by_ref().take(PORTION).collect();
+        self.listing.rows(&mut out, &rows);
+        let is_last = self.on_hand.len() == 0 && self.walk.is_over();
+        if is_last {
+            let cursor = self.walk.cursor().map(|cursor| cursor.encode());
+            self.listing.end(&mut out, cursor.as_deref());
         }
         Piece {
             bytes: out.into(),

@@ -137,3 +137,24 @@ async fn a_scan_is_read_page_by_page() {
     }
     cluster.stop_all().await;
 }
+
+#[tokio::test]
+async fn stores_whose_disks_are_slow_fetch_rows_before_they_read_them() {
+    let cluster = Cluster::with_first_range(3).await;
+    for (_, store) in cluster.running() {
+        store.host.replica(FIRST).unwrap().site.engine.seem_slow();
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(cluster.read(name).await, None);
+        cluster.write(name, "1").await;
+        cluster.write(name, "2").await;
+        assert_eq!(cluster.read(name).await.as_deref(), Some("2"));
+    }
+    let leader = cluster.await_leader(FIRST).await;
+    let replica = cluster.store(leader).host.replica(FIRST).unwrap();
+    assert!(
+        replica.site.engine.is_slow(),
+        "it was slow all along, so they were fetched"
+    );
+    cluster.stop_all().await;
+}

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 
 use super::batch::{Batch, Row};
 use super::error::Error;
+use super::fetch::{Fetches, Pace};
 use super::pending::{Drained, Pending, Sequence};
 use super::thread::DataThread;
 use super::view::View;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) data: Keyspace,
     pub(super) pending: RwLock<Pending>,
     pub(super) tables: Mutex<TableWatch>,
+    pub(super) pace: Pace,
+    pub(super) fetches: Fetches,
     pub(super) failure: watch::Sender<Option<Error>>,
     requests: Mutex<Requests>,
     /// Bytes in `pending`.
@@ -82,6 +85,8 @@ impl Shared {
     pub(super) fn new(db: Database, data: Keyspace, options: &Options) -> Self {
         Self {
             tables: Mutex::new(TableWatch::new(&data)),
+            pace: Pace::default(),
+            fetches: Fetches::default(),
             db,
             data,
             pending: RwLock::new(Pending::new(options.row_cache_bytes)),

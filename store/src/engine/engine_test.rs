@@ -473,3 +473,33 @@ async fn a_journal_that_lost_synced_writes_is_refused_and_unsynced_ones_are_drop
         .collect();
     assert_eq!(keys, ["first", "second", "third"]);
 }
+
+#[tokio::test]
+async fn what_was_fetched_is_in_memory_when_it_is_read() {
+    let dir = TempDir::new().unwrap();
+    let keys: Vec<Bytes> = (0..500).map(|key| bytes(&format!("{key:04}"))).collect();
+    let value = bytes(&"x".repeat(1_000));
+    let engine = open(&dir);
+    let mut batch = Batch::default();
+    for key in &keys {
+        batch.put(key.clone(), value.clone());
+    }
+    engine.write(batch);
+    engine.persist().await.unwrap();
+    engine.0.shared.data.rotate_memtable_and_wait().unwrap();
+    engine.close().await;
+
+    let engine = open(&dir);
+    let loaded = || {
+        let Shared { data, tables, .. } = &*engine.0.shared;
+        tables.lock().observe(data).blocks_loaded
+    };
+    loaded();
+    let (even, odd): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| key[3] % 2 == 0);
+    futures::future::join(engine.fetch(even), engine.fetch(odd)).await;
+    assert!(loaded() > 50, "they came from the table");
+    for key in &keys {
+        assert_eq!(engine.get(key).unwrap(), Some(value.clone()));
+    }
+    assert_eq!(loaded(), 0, "nothing is left to load");
+}

@@ -121,6 +121,12 @@ pub const METRICS: &[Metric] = &[
         ],
         "Looks into a cache: for a row, among those written lately, and for a block of a table.",
     ),
+    Metric::counter(
+        "holdfast_engine_rows_fetched_total",
+        &[],
+        "Rows that were fetched before they were read, because tables have been slow to answer: more is read than fits into \
+         memory.",
+    ),
     Metric::gauge(
         "holdfast_store_capacity_bytes",
         &[Label::one_of("kind", &["total", "used", "available"])],

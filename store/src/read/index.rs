@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use holdfast_common::clock::{self, Instant};
+use holdfast_common::key::Key;
 use holdfast_common::net::Reply;
 use holdfast_common::proto;
 use holdfast_common::proto::kv::{self, Error, GetAnswer, GetRequest, ScanAnswer, ScanRequest};
@@ -32,6 +33,14 @@ impl Waiting {
     /// Whether it is of one key.
     pub(crate) fn is_get(&self) -> bool {
         matches!(self, Self::Get(..) | Self::Explain(..))
+    }
+
+    /// The key, if it is of one.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get(request, _) | Self::Explain(request, ..) => Some(&request.key),
+            Self::Scan(..) => None,
+        }
     }
 
     /// Answers with an error.

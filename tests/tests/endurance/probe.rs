@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -79,6 +79,72 @@ impl fmt::Display for Latencies {
             self.per_mille(500),
             self.per_mille(990),
             self.per_mille(999)
+        )
+    }
+}
+
+/// Counts what is done in each second.
+pub(crate) struct EachSecond(JoinHandle<()>, Arc<parking_lot::Mutex<Vec<usize>>>);
+
+impl EachSecond {
+    /// Looks at the counter `done` from now until dropped.
+    pub(crate) fn watch(done: Arc<AtomicUsize>) -> Self {
+        let seconds = Arc::<parking_lot::Mutex<Vec<usize>>>::default();
+        let task = tokio::spawn({
+            let seconds = seconds.clone();
+            async move {
+                let mut before = done.load(Ordering::Relaxed);
+                let mut ticks = tokio::time::interval(Duration::from_secs(1));
+                ticks.tick().await;
+                loop {
+                    ticks.tick().await;
+                    let now = done.load(Ordering::Relaxed);
+                    seconds.lock().push(now - before);
+                    before = now;
+                }
+            }
+        });
+        Self(task, seconds)
+    }
+
+    /// What was done in each second that is over.
+    pub(crate) fn seconds(&self) -> Seconds {
+        Seconds(self.1.lock().clone())
+    }
+}
+
+impl Drop for EachSecond {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What was done in each second.
+pub(crate) struct Seconds(Vec<usize>);
+
+impl Seconds {
+    /// As much as in the second in the middle, in order of how much was done.
+    pub(crate) fn middle(&self) -> usize {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// In the worst of them.
+    pub(crate) fn least(&self) -> usize {
+        self.0.iter().copied().min().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (middle, least) = (self.middle(), self.least());
+        let slow = self.0.iter().enumerate().filter(|(_, done)| 2 * **done < middle);
+        write!(
+            formatter,
+            "{middle} a second in the middle of {}, {least} at least; under half of it (second, done): {:?}",
+            self.0.len(),
+            slow.collect::<Vec<_>>()
         )
     }
 }

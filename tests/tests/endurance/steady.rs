@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
 use holdfast_tests::Client;
 use tokio::task::JoinHandle;
 
-use crate::probe::Memory;
+use crate::probe::{EachSecond, Memory};
 use crate::{MINUTE, cluster, cut};
 
 const CLIENTS: usize = 64;
@@ -56,42 +56,22 @@ async fn five_minutes_of_writes_without_a_slump() -> anyhow::Result<()> {
         .into_iter()
         .map(|member| Ok((member.name, Memory::watch(member.pid)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let (begun, mut seconds, mut before) = (Instant::now(), Vec::new(), done.load(Ordering::Relaxed));
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.tick().await;
-    while begun.elapsed() < LENGTH {
-        ticks.tick().await;
-        let now = done.load(Ordering::Relaxed);
-        seconds.push(now - before);
-        before = now;
-    }
+    let writes = EachSecond::watch(done);
+    tokio::time::sleep(LENGTH).await;
+    let writes = writes.seconds();
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await??;
     }
-    let mut sorted = seconds.clone();
-    sorted.sort_unstable();
-    let (least, middle) = (sorted[0], sorted[sorted.len() / 2]);
-    println!(
-        "writes a second: {middle} in the middle, {least} at least, of {} seconds",
-        seconds.len()
-    );
-    let slow = seconds
-        .iter()
-        .enumerate()
-        .filter(|(_, writes)| 2 * **writes < middle);
-    println!(
-        "under half of that (second, writes): {:?}",
-        slow.collect::<Vec<_>>()
-    );
+    println!("writes: {writes}");
     let gains: Vec<_> = watched
         .iter()
         .map(|(name, memory)| (name.as_str(), memory.extra() >> 20))
         .collect();
     println!("memory gained after the warm-up, MiB: {gains:?}");
     ensure!(
-        2 * least >= middle,
-        "{least} writes in one second, {middle} in the middle"
+        2 * writes.least() >= writes.middle(),
+        "a second with less than half the writes of others"
     );
     ensure!(
         gains.iter().all(|(_, gain)| *gain < MAX_GAIN_MIB),
