@@ -27,10 +27,12 @@ DISK = [
 ]
 
 ENGINE = [
-    Panel("Stalls", "Times that writes began to wait, or to be refused, because the engine was behind.", "ops", [("{{cause}}", rate("holdfast_engine_write_stalls_total", "cause"))]),
-    Panel("To be merged", "Bytes of tables that compaction still has to merge, about.", "bytes", [("{{instance}}", "holdfast_engine_pending_compaction_bytes{@}")]),
+    Panel("Stalls", "Times that writes began to wait, or to be refused, because the engine was behind.", "ops", [("{{cause}}", rate("holdfast_engine_write_stalls_total", "cause"))], width=12),
+    Panel("To be merged", "Bytes of tables that compaction still has to merge, about.", "bytes", [("{{instance}}", "holdfast_engine_pending_compaction_bytes{@}")], width=12),
     Panel("Cache hits", "Share of the looks into a cache that found what they wanted.", "percentunit",
-          [("{{cache}}", 'sum by (cache) (rate(holdfast_engine_cache_requests_total{@,result="hit"}[$__rate_interval])) / sum by (cache) (rate(holdfast_engine_cache_requests_total{@}[$__rate_interval]))')]),
+          [("{{cache}}", 'sum by (cache) (rate(holdfast_engine_cache_requests_total{@,result="hit"}[$__rate_interval])) / sum by (cache) (rate(holdfast_engine_cache_requests_total{@}[$__rate_interval]))')], width=12),
+    Panel("Rows fetched", "Rows that were fetched before they were read, because tables are slow to answer: more is read than fits into memory.", "ops",
+          [("{{instance}}", rate("holdfast_engine_rows_fetched_total", "instance"))], width=12),
 ]
 
 RANGES = [
