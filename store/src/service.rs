@@ -307,9 +307,10 @@ impl Service for StoreService {
 
 /// Answers linearizable reads that arrived together: those at once that need not wait for the disk.
 fn answer_soon(reads: Vec<(Arc<Replica>, WaitingRead)>) {
+    let arrived = clock::now();
     let engine = reads.first().map(|(replica, _)| replica.site.engine.clone());
     let Some(engine) = engine.filter(Engine::is_slow) else {
-        return answer_together(reads);
+        return answer_together(reads, arrived);
     };
     let mut keys = Vec::new();
     let (later, now): (Vec<_>, Vec<_>) = reads.into_iter().partition(|(_, read)| {
@@ -319,19 +320,18 @@ fn answer_soon(reads: Vec<(Arc<Replica>, WaitingRead)>) {
         keys.extend(missing);
         is_missing
     });
-    answer_together(now);
+    answer_together(now, arrived);
     if !later.is_empty() {
         // What may be answered, and by whom, is looked at after the wait.
         tokio::spawn(async move {
             engine.fetch(keys).await;
-            answer_together(later);
+            answer_together(later, arrived);
         });
     }
 }
 
 /// Answers linearizable reads that arrived together, with one look at the lease of each range.
-fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
-    let now = clock::now();
+fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>, arrived: Instant) {
     let mut looked: Option<(Arc<Replica>, Lease)> = None;
     let (mut held, mut gets) = (false, false);
     for (replica, read) in reads {
@@ -354,10 +354,10 @@ fn answer_together(reads: Vec<(Arc<Replica>, WaitingRead)>) {
         looked = Some((replica, lease));
     }
     if held {
-        metrics::read_took(ReadPath::Lease, now.elapsed());
+        metrics::read_took(ReadPath::Lease, arrived.elapsed());
     }
     if gets {
-        metrics::op_took(Op::Get, now.elapsed());
+        metrics::op_took(Op::Get, arrived.elapsed());
     }
 }
 

@@ -54,7 +54,7 @@ impl Pace {
     }
 }
 
-/// Rows to fetch, and the threads that do it.
+/// Rows to fetch, and the threads that do it. As many wait as entries being applied and reads being answered name: both are bounded.
 #[derive(Default)]
 pub(super) struct Fetches(Mutex<Queue>);
 

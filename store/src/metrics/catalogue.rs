@@ -84,7 +84,8 @@ pub const METRICS: &[Metric] = &[
     Metric::histogram(
         "holdfast_raft_apply_seconds",
         &[],
-        "Time of applying an entry, on whatever replica, room for its rows in memory included. The last stage of a write.",
+        "Time of applying an entry, on whatever replica, the wait for room in memory and for rows that it reads included. The last \
+         stage of a write.",
     ),
     Metric::histogram(
         "holdfast_raft_replication_lag_entries",
