@@ -11,7 +11,7 @@ use reqwest::{Method, header};
 use tokio::task::JoinHandle;
 
 use crate::filling::fill;
-use crate::probe::{Foreground, Latencies, Memory};
+use crate::probe::{Foreground, Latencies, Memories};
 use crate::{cluster, length};
 
 const ROWS: usize = 100_000;
@@ -104,11 +104,7 @@ async fn a_scan_of_everything_and_a_hot_key_leave_room_for_others() -> anyhow::R
     .await?;
     // What fills the caches of blocks once is not counted.
     read_everything(&client).await?;
-    let watched = cluster
-        .members()?
-        .iter()
-        .map(|member| Ok((member.name.clone(), Memory::watch(member.pid)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let watched = Memories::watch(&cluster)?;
 
     let long = length(LENGTH)?;
     let (alone, _) = beside(&client, "work/alone", ALONE, |_| Vec::new()).await?;
@@ -126,10 +122,7 @@ async fn a_scan_of_everything_and_a_hot_key_leave_room_for_others() -> anyhow::R
         println!("{when}: {felt}");
     }
     println!("{scans} scans of {ROWS} rows, {requests} requests for the hot key");
-    let extras: Vec<_> = watched
-        .iter()
-        .map(|(name, memory)| (name.as_str(), memory.extra() >> 20))
-        .collect();
+    let extras = watched.extra_mib();
     println!("extra memory, MiB: {extras:?}");
     let bound = 3 * alone.per_mille(990).max(again.per_mille(990));
     ensure!(scanned.per_mille(990) <= bound, "the scan is felt");

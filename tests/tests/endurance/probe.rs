@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use holdfast_tests::Client;
+use holdfast_tests::{Client, Cluster};
 use tokio::task::JoinHandle;
 
 /// Clients that each write and read a key of their own in turn, and time it.
@@ -194,6 +194,25 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Watches the memory of all members of a cluster.
+pub(crate) struct Memories(Vec<(String, Memory)>);
+
+impl Memories {
+    /// Watches until dropped.
+    pub(crate) fn watch(cluster: &Cluster) -> anyhow::Result<Self> {
+        let members = cluster.members()?.into_iter();
+        let watched = members.map(|member| Ok((member.name, Memory::watch(member.pid)?)));
+        Ok(Self(watched.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// See [`Memory::extra`]; by name, in MiB.
+    pub(crate) fn extra_mib(&self) -> Vec<(&str, u64)> {
+        let each = self.0.iter();
+        each.map(|(name, memory)| (name.as_str(), memory.extra() >> 20))
+            .collect()
     }
 }
 

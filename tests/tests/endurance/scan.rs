@@ -10,7 +10,7 @@ use holdfast_tests::{Admin, Client};
 use reqwest::{Method, header};
 use serde_json::{Value, json};
 
-use crate::probe::Memory;
+use crate::probe::Memories;
 use crate::{MINUTE, cluster};
 
 const KEYS: usize = 5_000_000;
@@ -144,11 +144,7 @@ async fn five_million_keys_are_read_while_ranges_split() -> anyhow::Result<()> {
     // The caches of blocks are full, as those of stores in service are; what they are to hold is configured.
     count(&client).await?;
 
-    let members = cluster.members()?;
-    let watched = members
-        .iter()
-        .map(|member| Ok((member.name.clone(), Memory::watch(member.pid)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let watched = Memories::watch(&cluster)?;
     let stop = Arc::new(AtomicBool::new(false));
     let splitting = tokio::spawn(split_on(admin.clone(), stop.clone()));
     let begun = Instant::now();
@@ -165,10 +161,7 @@ async fn five_million_keys_are_read_while_ranges_split() -> anyhow::Result<()> {
         "{} keys in {pages} streams, {took:.1?}, beside {splits} splits",
         told.rows
     );
-    let extras: Vec<_> = watched
-        .iter()
-        .map(|(name, memory)| (name.as_str(), memory.extra() >> 20))
-        .collect();
+    let extras = watched.extra_mib();
     println!("extra memory, MiB: {extras:?}");
     ensure!(told.rows == KEYS, "{} of {KEYS} keys", told.rows);
     ensure!(splits > 0, "no range was split");

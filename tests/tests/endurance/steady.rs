@@ -8,7 +8,7 @@ use anyhow::ensure;
 use holdfast_tests::Client;
 use tokio::task::JoinHandle;
 
-use crate::probe::{EachSecond, Memory};
+use crate::probe::{EachSecond, Memories};
 use crate::{MINUTE, cluster, cut};
 
 const CLIENTS: usize = 64;
@@ -51,11 +51,7 @@ async fn five_minutes_of_writes_without_a_slump() -> anyhow::Result<()> {
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let tasks = start(&cluster.client(), &stop, &done);
     tokio::time::sleep(WARM_UP).await;
-    let watched = cluster
-        .members()?
-        .into_iter()
-        .map(|member| Ok((member.name, Memory::watch(member.pid)?)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let watched = Memories::watch(&cluster)?;
     let writes = EachSecond::watch(done);
     tokio::time::sleep(LENGTH).await;
     let writes = writes.seconds();
@@ -64,10 +60,7 @@ async fn five_minutes_of_writes_without_a_slump() -> anyhow::Result<()> {
         task.await??;
     }
     println!("writes: {writes}");
-    let gains: Vec<_> = watched
-        .iter()
-        .map(|(name, memory)| (name.as_str(), memory.extra() >> 20))
-        .collect();
+    let gains = watched.extra_mib();
     println!("memory gained after the warm-up, MiB: {gains:?}");
     ensure!(
         2 * writes.least() >= writes.middle(),
