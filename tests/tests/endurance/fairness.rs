@@ -25,6 +25,13 @@ const MAX_EXTRA_MIB: u64 = 64;
 /// For a store: what it keeps of rows written lately, its memtable and one that is being written out, and the log's fill up, each to 64 MiB.
 const MAX_STORE_EXTRA_MIB: u64 = 4 * 64 + MAX_EXTRA_MIB;
 
+fn max_extra_mib(member: &str) -> u64 {
+    match member.starts_with("store") {
+        true => MAX_STORE_EXTRA_MIB,
+        false => MAX_EXTRA_MIB,
+    }
+}
+
 /// Reads every row as a stream, and counts them.
 async fn read_everything(client: &Client) -> anyhow::Result<usize> {
     let request = client
@@ -128,11 +135,7 @@ async fn a_scan_of_everything_and_a_hot_key_leave_room_for_others() -> anyhow::R
     ensure!(scanned.per_mille(990) <= bound, "the scan is felt");
     ensure!(crowded.per_mille(990) <= bound, "the hot key is felt");
     ensure!(
-        extras.iter().all(|(name, extra)| *extra
-            < match name.starts_with("store") {
-                true => MAX_STORE_EXTRA_MIB,
-                false => MAX_EXTRA_MIB,
-            }),
+        extras.iter().all(|(name, extra)| *extra < max_extra_mib(name)),
         "{extras:?} MiB"
     );
     cluster.assert_no_errors()
