@@ -141,8 +141,11 @@ async fn a_scan_is_read_page_by_page() {
 #[tokio::test]
 async fn stores_whose_disks_are_slow_fetch_rows_before_they_read_them() {
     let cluster = Cluster::with_first_range(3).await;
-    for (_, store) in cluster.running() {
-        store.host.replica(FIRST).unwrap().site.engine.seem_slow();
+    let mut before = Vec::new();
+    for (id, store) in cluster.running() {
+        let engine = store.host.replica(FIRST).unwrap().site.engine.clone();
+        engine.seem_slow();
+        before.push((id, engine.mean_search_ns(), engine));
     }
     for name in ["a", "b", "c"] {
         assert_eq!(cluster.read(name).await, None);
@@ -152,9 +155,11 @@ async fn stores_whose_disks_are_slow_fetch_rows_before_they_read_them() {
     }
     let leader = cluster.await_leader(FIRST).await;
     let replica = cluster.store(leader).host.replica(FIRST).unwrap();
-    assert!(
-        replica.site.engine.is_slow(),
-        "it was slow all along, so they were fetched"
-    );
+    assert!(replica.site.engine.is_slow(), "it was slow all along");
+    for (id, before, engine) in &before {
+        let fetched = || async { (engine.mean_search_ns() < *before).then_some(()) };
+        eventually(&format!("fetches on store {id}"), fetched).await;
+    }
+    drop(before);
     cluster.stop_all().await;
 }

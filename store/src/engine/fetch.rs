@@ -134,6 +134,11 @@ impl Engine {
 
 #[cfg(test)]
 impl Engine {
+    /// How long a search takes on average, nanoseconds. While searches are slow only fetches change it.
+    pub(crate) fn mean_search_ns(&self) -> u64 {
+        self.0.shared.pace.mean_ns.load(Ordering::Relaxed)
+    }
+
     /// As if its disk had been slow for a while.
     pub(crate) fn seem_slow(&self) {
         for _ in 0..10 * MEMORY {

@@ -7,8 +7,9 @@
 //! log may forget an entry only once the data behind it is durable: see [`Engine::persist`].
 //!
 //! Point reads see the newest write; those of rows written lately are answered from the overlay, which keeps them for a
-//! while. Everything else reads through a [`View`], which the data thread opens between
-//! commits, because a snapshot opened during one can be torn.
+//! while, and those that only tables have are [fetched](fetch) first while tables are slow to answer. Everything else
+//! reads through a [`View`], which the data thread opens between commits, because a snapshot opened during one can be
+//! torn.
 
 mod batch;
 mod committer;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast_common::clock;
 use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, Row};
@@ -36,7 +38,6 @@ pub use view::{Rows, View};
 
 use committer::{Committer, Request, Shared};
 pub(crate) use hash::KeyHash;
-use holdfast_common::clock;
 
 use crate::metrics::{self, Cache, Stall};
 
