@@ -77,7 +77,7 @@ impl Default for Settings {
             store_replace_after_ms: 600_000,
             max_operators: 64,
             max_operators_per_store: 8,
-            split_operations_per_second: 8_000,
+            split_operations_per_second: 32_000,
             split_bytes_per_second: 64 << 20,
             split_load_after_ms: 10_000,
             move_bytes_per_second: 64 << 20,

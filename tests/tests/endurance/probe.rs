@@ -84,22 +84,26 @@ impl fmt::Display for Latencies {
 }
 
 /// Counts what is done in each second.
-pub(crate) struct EachSecond(JoinHandle<()>, Arc<parking_lot::Mutex<Vec<usize>>>);
+pub(crate) struct EachSecond(JoinHandle<()>, Arc<parking_lot::Mutex<Vec<Second>>>);
 
 impl EachSecond {
     /// Looks at the counter `done` from now until dropped.
     pub(crate) fn watch(done: Arc<AtomicUsize>) -> Self {
-        let seconds = Arc::<parking_lot::Mutex<Vec<usize>>>::default();
+        let seconds = Arc::<parking_lot::Mutex<Vec<Second>>>::default();
         let task = tokio::spawn({
             let seconds = seconds.clone();
             async move {
-                let mut before = done.load(Ordering::Relaxed);
+                let (mut before, mut processors) = (done.load(Ordering::Relaxed), Processors::now());
                 let mut ticks = tokio::time::interval(Duration::from_secs(1));
                 ticks.tick().await;
                 loop {
                     ticks.tick().await;
-                    let now = done.load(Ordering::Relaxed);
-                    seconds.lock().push(now - before);
+                    let (now, then) = (done.load(Ordering::Relaxed), processors);
+                    processors = Processors::now();
+                    seconds.lock().push(Second {
+                        done: now - before,
+                        stolen_percent: processors.stolen_percent_since(then),
+                    });
                     before = now;
                 }
             }
@@ -119,33 +123,76 @@ impl Drop for EachSecond {
     }
 }
 
+/// What was done in one second, and how much of the processors' time the machine's host gave to others meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    done: usize,
+    stolen_percent: u64,
+}
+
 /// What was done in each second.
-pub(crate) struct Seconds(Vec<usize>);
+pub(crate) struct Seconds(Vec<Second>);
 
 impl Seconds {
     /// As much as in the second in the middle, in order of how much was done.
     pub(crate) fn middle(&self) -> usize {
-        let mut sorted = self.0.clone();
+        let mut sorted: Vec<_> = self.0.iter().map(|second| second.done).collect();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
     /// In the worst of them.
     pub(crate) fn least(&self) -> usize {
-        self.0.iter().copied().min().unwrap_or_default()
+        self.0.iter().map(|second| second.done).min().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Seconds {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (middle, least) = (self.middle(), self.least());
-        let slow = self.0.iter().enumerate().filter(|(_, done)| 2 * **done < middle);
+        let (middle, least, count) = (self.middle(), self.least(), self.0.len());
+        let stolen: u64 = self.0.iter().map(|second| second.stolen_percent).sum();
+        let stolen = stolen / self.0.len().max(1) as u64;
         write!(
             formatter,
-            "{middle} a second in the middle of {}, {least} at least; under half of it (second, done): {:?}",
-            self.0.len(),
-            slow.collect::<Vec<_>>()
-        )
+            "{middle} a second in the middle of {count}, {least} at least; the host kept {stolen} % of the processors' time; under half of it:"
+        )?;
+        let slow = self.0.iter().enumerate();
+        for (at, second) in slow.filter(|(_, second)| 2 * second.done < middle) {
+            let Second { done, stolen_percent } = second;
+            write!(formatter, " {done} in second {at} ({stolen_percent} %)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The processors' time since the machine began, in the kernel's ticks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Processors {
+    all: u64,
+    stolen: u64,
+}
+
+impl Processors {
+    /// As the kernel tells it; nothing if it doesn't.
+    fn now() -> Self {
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        // user, nice, system, idle, iowait, irq, softirq, steal; what guests take is in user and nice.
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .flat_map(str::parse)
+            .collect();
+        Self {
+            all: ticks.iter().sum(),
+            stolen: ticks.get(7).copied().unwrap_or_default(),
+        }
+    }
+
+    fn stolen_percent_since(self, then: Self) -> u64 {
+        let all = self.all.saturating_sub(then.all).max(1);
+        100 * self.stolen.saturating_sub(then.stolen) / all
     }
 }
 

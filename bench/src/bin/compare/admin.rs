@@ -32,16 +32,25 @@ impl Admin {
 
     /// A POST that must succeed in the end.
     pub(crate) async fn post(self, path: &str, body: &Value) -> anyhow::Result<()> {
+        self.insist("POST", path, body).await
+    }
+
+    /// A PATCH that must succeed in the end.
+    pub(crate) async fn patch(self, path: &str, body: &Value) -> anyhow::Result<()> {
+        self.insist("PATCH", path, body).await
+    }
+
+    async fn insist(self, method: &str, path: &str, body: &Value) -> anyhow::Result<()> {
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            match self.send("POST", path, Some(body)).await {
+            match self.send(method, path, Some(body)).await {
                 Ok((200..=299, _)) => return Ok(()),
                 Ok((status, body)) => last = format!("{status} {}", String::from_utf8_lossy(&body)),
                 Err(error) => last = format!("{error:#}"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        bail!("POST {path} {body}: {last}");
+        bail!("{method} {path} {body}: {last}");
     }
 
     async fn send(self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Vec<u8>)> {

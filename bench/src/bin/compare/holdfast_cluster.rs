@@ -95,11 +95,14 @@ impl HoldfastCluster {
     }
 
     /// Splits the key space evenly into ranges and gives every store its share of leaders. Returns the leaders of each store.
+    /// From then on the ranges stay as they are: a single one that all clients write to would be divided after ten seconds.
     pub(crate) async fn split_and_spread(
         &self,
         keys: u64,
         ranges: u32,
     ) -> anyhow::Result<BTreeMap<String, usize>> {
+        let still = json!({ "schedulers": { "split_by_load": false, "hot": false, "merge": false } });
+        self.placement.patch("/v1/config", &still).await?;
         for key in KeySpace::new(keys).split_points(ranges) {
             self.placement
                 .post("/v1/ranges/split?wait=true", &json!({ "key": key.as_str() }))
