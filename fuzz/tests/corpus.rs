@@ -4,6 +4,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_fuzz::{TARGETS, Target, run, seeds};
 use rand::rngs::StdRng;
@@ -22,6 +23,13 @@ const MAX_CHANGES: usize = 4;
 /// Numbers that lengths and counts break on.
 const EDGES: [u64; 8] = [0, 1, 0x7f, 0x80, 0xffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX];
 
+/// Memory is that of the process, so the tests of this one run one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
@@ -39,9 +47,9 @@ fn inputs(target: &Target) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// One at a time: memory is that of the process.
 #[test]
 fn no_input_does_harm() {
+    let _alone = alone();
     for target in &TARGETS {
         let inputs = inputs(target);
         assert!(!inputs.is_empty(), "{} has no corpus", target.name);
@@ -125,6 +133,7 @@ fn change(input: &mut Vec<u8>, others: &[(String, Vec<u8>)], random: &mut StdRng
 /// `HOLDFAST_BLESS=1` writes them anew.
 #[test]
 fn the_committed_values_are_those_of_the_generator() {
+    let _alone = alone();
     let seeds = seeds::all();
     if std::env::var_os("HOLDFAST_BLESS").is_some() {
         for target in &TARGETS {
