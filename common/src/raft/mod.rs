@@ -5,5 +5,6 @@ pub mod log;
 pub mod lsm;
 pub mod metrics;
 pub mod network;
+pub mod runtime;
 pub mod tables;
 pub mod types;

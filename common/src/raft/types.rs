@@ -13,11 +13,11 @@ use openraft::RaftTypeConfig;
 use openraft::impls::{BoxedErrorSource, InlineBatch};
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
-use openraft_rt_tokio::TokioRuntime;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Instant};
 use crate::ids::{ReplicaId, StoreId};
+use crate::raft::runtime::Runtime;
 
 /// Openraft's type table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = Vote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Callback<T>
     where

@@ -4,6 +4,7 @@
 //! off the queue in order, commits them, and only then retires their rows from the overlay, each only if no newer write
 //! of that key has come meanwhile. So between the two lookups of a reader a value is never missing from both.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -100,21 +101,58 @@ impl Drained {
     /// The rows to commit: the newest of each key, without rows that were born and removed in between.
     pub(crate) fn coalesce(&self) -> Coalesced<'_> {
         let count = self.batches.iter().map(|batch| batch.rows().len()).sum();
-        let mut versions: Vec<(&Row, usize)> = Vec::with_capacity(count);
+        let mut versions: Vec<Version<'_>> = Vec::with_capacity(count);
         let in_order = self.batches.iter().flat_map(Batch::rows);
-        versions.extend(in_order.zip(0..));
+        versions.extend(in_order.zip(0..).map(|(row, at)| Version {
+            head: Head::of(&row.key),
+            row,
+            at,
+        }));
         // The newest of a key first. They must be in the order of their keys anyway: neighbours are found faster in the
         // memtable one after the other.
-        versions.sort_unstable_by(|(a, a_at), (b, b_at)| a.key.cmp(&b.key).then(b_at.cmp(a_at)));
+        versions.sort_unstable_by(|a, b| a.cmp_key(b).then(b.at.cmp(&a.at)));
         let mut rows = Vec::with_capacity(count);
         let mut cancelled = 0;
-        for versions in versions.chunk_by(|(a, _), (b, _)| a.key == b.key) {
-            let (newest, _) = versions[0];
-            let lives = newest.value.is_some() || !versions.iter().any(|(row, _)| row.first);
+        for versions in versions.chunk_by(|a, b| a.cmp_key(b).is_eq()) {
+            let newest = versions[0].row;
+            let lives = newest.value.is_some() || !versions.iter().any(|version| version.row.first);
             cancelled += usize::from(!lives);
             rows.push((newest, lives));
         }
         Coalesced { rows, cancelled }
+    }
+}
+
+/// One version of a row, with what it is sorted by at hand.
+struct Version<'a> {
+    head: Head,
+    row: &'a Row,
+    /// Its place among all that were drained.
+    at: usize,
+}
+
+impl Version<'_> {
+    fn cmp_key(&self, other: &Self) -> Ordering {
+        (self.head.cmp(&other.head)).then_with(|| self.row.key.cmp(&other.row.key))
+    }
+}
+
+/// The first bytes of a key: they tell most keys apart without a look at where the rest of them lies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Head([u64; 3]);
+
+impl Head {
+    /// Big endian, filled up with zeroes: never orders two keys otherwise than their bytes do, but may call them equal.
+    fn of(key: &[u8]) -> Self {
+        let mut bytes = [0; 24];
+        let len = key.len().min(bytes.len());
+        bytes[..len].copy_from_slice(&key[..len]);
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut head = [0; 3];
+        for (place, word) in head.iter_mut().zip(words) {
+            *place = u64::from_be_bytes(*word);
+        }
+        Self(head)
     }
 }
 
@@ -144,6 +182,11 @@ impl<'a> Coalesced<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn batch(rows: &[(&'static str, Option<&'static str>)]) -> Batch {
@@ -258,5 +301,39 @@ mod tests {
         let drained = pending.drain(usize::MAX);
         assert_eq!((committed(&drained), drained.upto), (vec![("a", Some("3"))], 3));
         assert!(pending.is_drained());
+    }
+
+    /// Keys that differ late, early, or in length alone.
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![Just(0), Just(1), Just(255)];
+        (0..30_usize, byte.clone(), byte).prop_map(|(zeroes, first, last)| {
+            let mut key = vec![0; zeroes];
+            key.push(last);
+            key[0] = key[0].max(first);
+            key
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_version_of_each_key_is_left_in_the_order_of_keys(
+            versions in vec((key(), any::<u8>()), 0..60),
+        ) {
+            let mut pending = Pending::new(0);
+            let mut expected = BTreeMap::new();
+            for (key, value) in versions {
+                let mut batch = Batch::default();
+                batch.put(key.clone().into(), vec![value].into());
+                pending.write(batch);
+                expected.insert(key, vec![value]);
+            }
+            let drained = pending.drain(usize::MAX);
+            let coalesced = drained.coalesce();
+            let rows: Vec<_> = coalesced
+                .rows()
+                .map(|row| (row.key.to_vec(), row.value.as_ref().expect("a value").to_vec()))
+                .collect();
+            prop_assert_eq!(rows, Vec::from_iter(expected));
+        }
     }
 }

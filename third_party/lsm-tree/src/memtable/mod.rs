@@ -8,10 +8,73 @@ use crate::{
     ValueType,
 };
 use crossbeam_skiplist::SkipMap;
-use std::ops::RangeBounds;
+use std::cmp::Ordering;
+use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub use crate::tree::inner::MemtableId;
+
+/// An [`InternalKey`] behind the first bytes of its user key.
+///
+/// With the `bytes` feature a key's bytes lie elsewhere in memory, so that each comparison on the way through the
+/// skiplist would fetch two places; these decide most comparisons from within the node. Order is that of the key alone.
+#[derive(Clone)]
+struct Placed {
+    /// Big endian, filled up with zeroes: never orders two keys otherwise than their bytes do, but may call them equal.
+    first: [u64; 3],
+    key: InternalKey,
+}
+
+impl Placed {
+    /// Whether all of the user key is in `first`: then it differs from another such with the same `first` in length, if
+    /// at all.
+    fn is_short(&self) -> bool {
+        self.key.user_key.len() <= std::mem::size_of::<[u64; 3]>()
+    }
+}
+
+impl Ord for Placed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.first.cmp(&other.first).then_with(|| {
+            if self.is_short() && other.is_short() {
+                let (len, other_len) = (self.key.user_key.len(), other.key.user_key.len());
+                // As of any two keys: by user key, the newest first.
+                (len, other.key.seqno).cmp(&(other_len, self.key.seqno))
+            } else {
+                self.key.cmp(&other.key)
+            }
+        })
+    }
+}
+
+impl PartialOrd for Placed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Placed {}
+
+impl From<InternalKey> for Placed {
+    fn from(key: InternalKey) -> Self {
+        let mut bytes = [0; 24];
+        let len = key.user_key.len().min(bytes.len());
+        #[expect(clippy::indexing_slicing, reason = "bounded by the length of both")]
+        bytes[..len].copy_from_slice(&key.user_key[..len]);
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut first = [0; 3];
+        for (place, word) in first.iter_mut().zip(words) {
+            *place = u64::from_be_bytes(*word);
+        }
+        Self { first, key }
+    }
+}
 
 /// The memtable serves as an intermediary, ephemeral, sorted storage for new items
 ///
@@ -21,8 +84,7 @@ pub struct Memtable {
     pub id: MemtableId,
 
     /// The actual content, stored in a lock-free skiplist.
-    #[doc(hidden)]
-    pub items: SkipMap<InternalKey, UserValue>,
+    items: SkipMap<Placed, UserValue>,
 
     /// Approximate active memtable size.
     ///
@@ -70,7 +132,7 @@ impl Memtable {
     /// Creates an iterator over all items.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = InternalValue> + '_ {
         self.items.iter().map(|entry| InternalValue {
-            key: entry.key().clone(),
+            key: entry.key().key.clone(),
             value: entry.value().clone(),
         })
     }
@@ -80,8 +142,11 @@ impl Memtable {
         &'a self,
         range: R,
     ) -> impl DoubleEndedIterator<Item = InternalValue> + 'a {
+        let placed = |bound: Bound<&InternalKey>| bound.map(|key| Placed::from(key.clone()));
+        let range = (placed(range.start_bound()), placed(range.end_bound()));
+
         self.items.range(range).map(|entry| InternalValue {
-            key: entry.key().clone(),
+            key: entry.key().key.clone(),
             value: entry.value().clone(),
         })
     }
@@ -115,11 +180,11 @@ impl Memtable {
 
         let mut iter = self
             .items
-            .range(lower_bound..)
-            .take_while(|entry| &*entry.key().user_key == key);
+            .range(Placed::from(lower_bound)..)
+            .take_while(|entry| &*entry.key().key.user_key == key);
 
         iter.next().map(|entry| InternalValue {
-            key: entry.key().clone(),
+            key: entry.key().key.clone(),
             value: entry.value().clone(),
         })
     }
@@ -149,7 +214,10 @@ impl Memtable {
             reason = "keys are limited to 16-bit length + values are limited to 32-bit length"
         )]
         let item_size =
-            (item.key.user_key.len() + item.value.len() + std::mem::size_of::<InternalValue>())
+            (item.key.user_key.len()
+                + item.value.len()
+                + std::mem::size_of::<Placed>()
+                + std::mem::size_of::<UserValue>())
                 .try_into()
                 .expect("should fit into u64");
 
@@ -158,7 +226,7 @@ impl Memtable {
             .fetch_add(item_size, std::sync::atomic::Ordering::AcqRel);
 
         let key = InternalKey::new(item.key.user_key, item.key.seqno, item.key.value_type);
-        self.items.insert(key, item.value);
+        self.items.insert(Placed::from(key), item.value);
 
         self.highest_seqno
             .fetch_max(item.key.seqno, std::sync::atomic::Ordering::AcqRel);
@@ -184,6 +252,30 @@ mod tests {
     use super::*;
     use crate::ValueType;
     use test_log::test;
+
+    #[test]
+    fn placed_keys_are_in_the_order_of_keys() {
+        let mut user_keys: Vec<Vec<u8>> = vec![];
+        for len in [0, 1, 7, 8, 9, 23, 24, 25, 31] {
+            for last in [0, 1, 255] {
+                let mut key = vec![0; len];
+                if let Some(byte) = key.last_mut() {
+                    *byte = last;
+                }
+                user_keys.push(key);
+            }
+        }
+        for a in &user_keys {
+            for b in &user_keys {
+                for (a_at, b_at) in [(1, 1), (1, 2), (2, 1)] {
+                    let a = InternalKey::new(a.as_slice(), a_at, ValueType::Value);
+                    let b = InternalKey::new(b.as_slice(), b_at, ValueType::Value);
+                    let placed = Placed::from(a.clone()).cmp(&Placed::from(b.clone()));
+                    assert_eq!(a.cmp(&b), placed, "{a:?} and {b:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     #[expect(clippy::unwrap_used)]

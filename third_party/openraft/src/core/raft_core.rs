@@ -13,7 +13,6 @@ use tracing::Level;
 use tracing::Span;
 
 use crate::ChangeMembers;
-use crate::Instant;
 use crate::Membership;
 use crate::OptionalSend;
 use crate::RaftState;
@@ -739,12 +738,9 @@ where
     #[tracing::instrument(level = "debug", skip_all)]
     pub(crate) fn report_metrics(&mut self) {
         let last_quorum_acked = self.last_quorum_acked_time();
+        // Not the time since: to know it takes a look at the clock after each wake-up. It follows from `last_quorum_acked`.
         let is_self_quorum = self.engine.leader.as_ref().is_some_and(|leader| leader.is_self_quorum());
-        let millis_since_quorum_ack = if is_self_quorum {
-            Some(0)
-        } else {
-            last_quorum_acked.map(|t| t.elapsed().as_millis() as u64)
-        };
+        let millis_since_quorum_ack = is_self_quorum.then_some(0);
 
         let st = &self.engine.state;
         let current_leader = self.current_leader();
@@ -797,8 +793,7 @@ where
             // --- cluster ---
             assign(&mut m.state, &st.server_state, &mut changed);
             assign(&mut m.current_leader, &current_leader, &mut changed);
-            // By itself the time that passes is no news.
-            m.millis_since_quorum_ack = millis_since_quorum_ack;
+            assign(&mut m.millis_since_quorum_ack, &millis_since_quorum_ack, &mut changed);
             assign(&mut m.last_quorum_acked, &last_quorum_acked.map(SerdeInstant::new), &mut changed);
             assign(&mut m.membership_config, st.membership_state.effective(), &mut changed);
             assign(&mut m.committed_membership_config, st.membership_state.committed(), &mut changed);
@@ -945,6 +940,11 @@ where
     }
 
     fn process_pending_reads(&mut self) {
+        // Nothing waits, and who took the last one away has told the notifier so.
+        if self.pending_reads.is_empty() {
+            return;
+        }
+
         let now = C::now();
         let applied = self.engine.state.io_applied().cloned();
 
@@ -1291,6 +1291,9 @@ where
             // In each loop, the first step is blocking waiting for any message from any channel.
             // Then if there is any message, process as many as possible to maximize throughput.
 
+            // Commands are run after whatever may have made some, or let one that waited go on, and not again otherwise.
+            let mut has_handled = true;
+
             // Check shutdown first so that a message flood in `tx_api` won't block shutting down.
             let selected = C::select4(
                 &mut rx_shutdown,
@@ -1327,10 +1330,13 @@ where
 
                 Select4::Fourth(msg_res) => {
                     msg_res?;
+                    has_handled = false;
                 }
             };
 
-            self.run_engine_commands().await?;
+            if has_handled {
+                self.run_engine_commands().await?;
+            }
 
             // There is a message waking up the loop, process channels one by one.
 
@@ -1353,7 +1359,10 @@ where
             // Trigger routine actions after processing all messages
             self.trigger_routine_actions();
 
-            self.run_engine_commands().await?;
+            // They change nothing but what is queued.
+            if self.engine.output.len() > 0 {
+                self.run_engine_commands().await?;
+            }
         }
     }
 
@@ -1406,10 +1415,12 @@ where
             }
         }
 
-        // After handling all the inputs, batch run all the commands for better performance
-        self.runtime_stats.raft_msg_per_run.record(processed);
-        self.runtime_stats.raft_msg_usage_permille.record(processed * 1000 / at_most);
-        self.run_engine_commands().await?;
+        if processed > 0 {
+            // After handling all the inputs, batch run all the commands for better performance
+            self.runtime_stats.raft_msg_per_run.record(processed);
+            self.runtime_stats.raft_msg_usage_permille.record(processed * 1000 / at_most);
+            self.run_engine_commands().await?;
+        }
 
         if total == at_most {
             tracing::debug!("at_most({}) reached, there are more queued RaftMsg to process", at_most);
@@ -2877,17 +2888,20 @@ where
         return;
     };
     let map = place.get_or_insert_default();
-    if map.len() != items.len() || items.clone().any(|(key, _)| !map.contains_key(&key)) {
-        *map = items.collect();
-        *changed = true;
-        return;
-    }
-    for (key, value) in items {
-        if let Some(present) = map.get_mut(&key)
-            && *present != value
-        {
-            *present = value;
-            *changed = true;
+    if map.len() == items.len() {
+        let mut known = 0;
+        for (key, value) in items.clone() {
+            let Some(present) = map.get_mut(&key) else { break };
+            if *present != value {
+                *present = value;
+                *changed = true;
+            }
+            known += 1;
+        }
+        if known == map.len() {
+            return;
         }
     }
+    *map = items.collect();
+    *changed = true;
 }

@@ -42,6 +42,12 @@ where
         let max_entries = self.config.max_append_entries();
         let commands = &mut self.output.commands;
 
+        // Commands are large: most of the time there is nothing to merge, and none has to be moved to see that.
+        let appends = commands.iter().take(2).filter(|command| matches!(command, Command::AppendEntries { .. }));
+        if appends.count() < 2 {
+            return;
+        }
+
         let Some(c) = commands.pop_front() else {
             return;
         };

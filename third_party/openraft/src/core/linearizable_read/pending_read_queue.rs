@@ -111,8 +111,7 @@ where C: RaftTypeConfig
         );
     }
 
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.debug_assert_indexes_agree();
         self.reads.is_empty()
     }

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Takes the profile that releases are compiled with: builds Holdfast so that it counts what it does, has a local cluster do what
+# clusters mostly do, and leaves the counts beside this script under the compiler's name. `just pgo` calls it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+release=$(rustc -vV | sed -n 's/^release: //p')
+host=$(rustc -vV | sed -n 's/^host: //p')
+merge=$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata
+[ -x "$merge" ] || rustup component add llvm-tools
+work=$(mktemp -d)
+up=
+trap '[ -z "$up" ] || kill -INT "$up" 2>/dev/null || true; rm -rf "$work"' EXIT
+
+target=${CARGO_TARGET_DIR:-target}/pgo
+PGO="$work/counts" cargo build --release --target-dir "$target"
+holdfast=$(realpath "$target/release/holdfast")
+
+base=${BASE_PORT:-9300}
+router=http://127.0.0.1:$base
+placement=http://127.0.0.1:$((base + 10))
+"$holdfast" up --data-dir "$work/data" --base-port "$base" >"$work/up.log" 2>&1 &
+up=$!
+for _ in $(seq 150); do
+    curl --silent --fail --output /dev/null "$router/ready" && break
+    sleep 0.2
+done
+
+# Ranges stay as they are cut here: what is counted shall not depend on when the driver cuts them.
+"$holdfast" config set 'schedulers={"hot":false,"split_by_load":false}' --placement "$placement" >/dev/null
+load() {
+    local workload=$1 clients=$2 seconds=$3
+    shift 3
+    echo "== $workload, $clients clients"
+    "$holdfast" bench "$workload" --clients "$clients" --seconds "$seconds" --router "$router" "$@" | grep '│'
+}
+load put 64 8
+load get 64 4 --no-load
+load put 1 4 --no-load
+keys=()
+for eighth in 1 2 3 4 5 6 7; do
+    keys+=(--key "$(printf 'k%015d' $((eighth * 125000000000000)))")
+done
+"$holdfast" range split --placement "$placement" "${keys[@]}" --scatter
+load put 64 15 --no-load
+load put 256 8 --no-load
+load get 64 6 --no-load
+load mixed 64 6 --no-load
+load ycsb-b 64 4
+load scan 16 4
+
+# Counts are written by processes that end in order.
+kill -INT "$up"
+wait "$up"
+up=
+"$merge" merge --sparse --output "deploy/pgo/$release-$host.profdata" "$work/counts"
+ls -l "deploy/pgo/$release-$host.profdata"
