@@ -58,34 +58,32 @@ impl AsyncRuntime for Runtime {
     }
 
     /// In one piece rather than as two selections of two: a core and its streams wait this way all the time.
-    fn select4<A, B, C, D>(
+    async fn select4<A, B, C, D>(
         a: A,
         b: B,
         c: C,
         d: D,
-    ) -> impl Future<Output = Select4<A::Output, B::Output, C::Output, D::Output>> + Send
+    ) -> Select4<A::Output, B::Output, C::Output, D::Output>
     where
         A: Future + Send,
         B: Future + Send,
         C: Future + Send,
         D: Future + Send,
     {
-        async move {
-            let (mut a, mut b, mut c, mut d) = (pin!(a), pin!(b), pin!(c), pin!(d));
-            poll_fn(|context| {
-                if let Poll::Ready(value) = a.as_mut().poll(context) {
-                    return Poll::Ready(Select4::First(value));
-                }
-                if let Poll::Ready(value) = b.as_mut().poll(context) {
-                    return Poll::Ready(Select4::Second(value));
-                }
-                if let Poll::Ready(value) = c.as_mut().poll(context) {
-                    return Poll::Ready(Select4::Third(value));
-                }
-                d.as_mut().poll(context).map(Select4::Fourth)
-            })
-            .await
-        }
+        let (mut a, mut b, mut c, mut d) = (pin!(a), pin!(b), pin!(c), pin!(d));
+        poll_fn(|context| {
+            if let Poll::Ready(value) = a.as_mut().poll(context) {
+                return Poll::Ready(Select4::First(value));
+            }
+            if let Poll::Ready(value) = b.as_mut().poll(context) {
+                return Poll::Ready(Select4::Second(value));
+            }
+            if let Poll::Ready(value) = c.as_mut().poll(context) {
+                return Poll::Ready(Select4::Third(value));
+            }
+            d.as_mut().poll(context).map(Select4::Fourth)
+        })
+        .await
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {
