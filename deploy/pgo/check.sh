@@ -15,17 +15,14 @@ if ! [ -f "$profile" ]; then
     echo "$profile is missing: take it with \`just pgo\`, and remove what other compilers have taken"
     exit 1
 fi
-tools=$(rustc --print sysroot)/lib/rustlib/$host/bin
-[ -x "$tools/llvm-profdata" ] && [ -x "$tools/llvm-nm" ] || rustup component add llvm-tools
+functions=deploy/pgo/$release-$host.functions
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# A function that is local to a file has the file's name before it.
-"$tools/llvm-profdata" show --all-functions "$profile" | sed -nE 's/^  ([^ ].*):$/\1/p' | sed 's/^[^;]*;//' | sort -u >"$work/counted"
-"$tools/llvm-nm" --format=just-symbols "$binary" | sort -u >"$work/built"
-counted=$(wc -l <"$work/counted")
-found=$(comm -12 "$work/counted" "$work/built" | wc -l)
-echo "$found of the profile's $counted functions are in $binary"
+nm "$binary" | sed 's/.* //' | LC_ALL=C sort -u >"$work/built"
+counted=$(wc -l <"$functions")
+found=$(LC_ALL=C comm -12 "$functions" "$work/built" | wc -l)
+echo "$found of $counted functions of the profile are in $binary"
 if [ "$counted" -eq 0 ] || [ $((found * 3)) -lt "$counted" ]; then
     echo "the profile is of another program: take it anew with \`just pgo\`"
     exit 1
