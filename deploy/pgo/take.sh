@@ -21,10 +21,7 @@ router=http://127.0.0.1:$base
 placement=http://127.0.0.1:$((base + 10))
 "$holdfast" up --data-dir "$work/data" --base-port "$base" >"$work/up.log" 2>&1 &
 up=$!
-for _ in $(seq 150); do
-    curl --silent --fail --output /dev/null "$router/ready" && break
-    sleep 0.2
-done
+curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-all-errors "$router/ready"
 
 # Ranges stay as they are cut here: what is counted shall not depend on when the driver cuts them.
 "$holdfast" config set 'schedulers={"hot":false,"split_by_load":false}' --placement "$placement" >/dev/null

@@ -11,7 +11,7 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::Select4;
 use openraft_rt_tokio::{TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime};
 
-pub use watch::{Change, Latest, Receiver, Sender};
+pub use watch::{Borrowed, Latest, Receiver, Sender};
 
 /// Tokio as openraft sees it.
 #[derive(Debug)]

@@ -49,12 +49,12 @@ pub struct Receiver<T> {
 }
 
 /// The value, which nobody changes for as long as this is held.
-pub type Change<'a, T> = RwLockReadGuard<'a, T>;
+pub type Borrowed<'a, T> = RwLockReadGuard<'a, T>;
 
 impl Watch for Latest {
     type Sender<T: Send + Sync> = Sender<T>;
     type Receiver<T: Send + Sync> = Receiver<T>;
-    type Ref<'a, T: Send + 'a> = Change<'a, T>;
+    type Ref<'a, T: Send + 'a> = Borrowed<'a, T>;
 
     fn channel<T: Send + Sync>(init: T) -> (Sender<T>, Receiver<T>) {
         let shared = Arc::new(Shared {
@@ -121,7 +121,7 @@ impl<T: Send + Sync> WatchSender<Latest, T> for Sender<T> {
         true
     }
 
-    fn borrow_watched(&self) -> Change<'_, T> {
+    fn borrow_watched(&self) -> Borrowed<'_, T> {
         self.0.value.read()
     }
 
@@ -186,11 +186,11 @@ impl<T: Send + Sync> WatchReceiver<Latest, T> for Receiver<T> {
         poll_fn(|context| self.poll_changed(context)).await
     }
 
-    fn borrow_watched(&self) -> Change<'_, T> {
+    fn borrow_watched(&self) -> Borrowed<'_, T> {
         self.shared.value.read()
     }
 
-    fn borrow_and_update(&mut self) -> Change<'_, T> {
+    fn borrow_and_update(&mut self) -> Borrowed<'_, T> {
         let value = self.shared.value.read();
         // The version only goes up under the lock that is held.
         self.seen = self.shared.version.load(Ordering::SeqCst) & !CLOSED;
