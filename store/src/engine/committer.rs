@@ -289,13 +289,15 @@ impl Worker {
         self.commits += 1;
         disk::written(disk::Kind::Wal, bytes as u64);
 
-        let mut rows = coalesced.all().peekable();
-        while rows.peek().is_some() {
-            shared
-                .pending
-                .write()
-                .retire(rows.by_ref().take(RETIRE_ROWS), drained.upto);
+        let mut passing = coalesced.passing().peekable();
+        loop {
+            let rows = passing.by_ref().take(RETIRE_ROWS);
+            shared.pending.write().retire(rows, drained.upto);
+            if passing.peek().is_none() {
+                break;
+            }
         }
+        while shared.pending.write().tidy() {}
         shared.bytes.fetch_sub(drained.bytes, Ordering::Relaxed);
         shared.room.notify_waiters();
         Ok(())

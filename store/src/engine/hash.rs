@@ -18,6 +18,11 @@ impl KeyHash {
         }
     }
 
+    /// The hash of a key, as a map would have it.
+    pub(crate) fn of(self, key: &[u8]) -> u64 {
+        xxh3_64_with_seed(key, self.seed)
+    }
+
     /// For small tables, where a collision chosen by a client costs little, and no randomness is wanted.
     pub(crate) const fn fixed() -> Self {
         Self { seed: 0 }

@@ -1,141 +1,183 @@
 //! The overlay: rows that are newer than the database's, and recent ones that are as new. Pure.
 //!
 //! A row enters when it is written and stays at least until it is committed. A committed record may stay on, as a cache of
-//! what was written lately: it answers point reads, and the read before every write, without a search of the database. The
-//! least recently written go first. Nothing else enters, so what is here is never older than what the database holds.
-
-use std::collections::{HashMap, VecDeque};
+//! what was written lately: it answers point reads, and the read before every write, without a search of the database.
+//! Nothing else enters, so what is here is never older than what the database holds.
+//!
+//! Rows are looked up by the hundred thousand a second while other work takes the processor's caches, so each visit to one
+//! costs a wait for memory. That a record is committed is therefore not noted with it, but follows from when it was
+//! written; and what goes first is not kept in a line, but looked for when there is too much: the least recently written of
+//! a few neighbours in the table.
 
 use bytes::Bytes;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::batch::Row;
 use super::hash::KeyHash;
 use super::pending::Sequence;
 use crate::keys::{Interval, RECORD};
 
-/// What a cached row costs beyond its key and value, about.
-const CACHED_OVERHEAD_BYTES: usize = 160;
+/// What a row costs beyond its key and value, about.
+const OVERHEAD_BYTES: usize = 160;
+
+/// Neighbours in the table of which one goes.
+const CANDIDATES: usize = 8;
+
+/// Most times that is done under one hold of the lock, so that readers never wait long.
+const MAX_LOOKS: usize = 64;
 
 /// See the module.
 pub(crate) struct Overlay {
-    /// Keys are copies of their own: a slice would keep the first entry that wrote them in memory.
-    rows: HashMap<Box<[u8]>, Version, KeyHash>,
-    /// Committed rows that are still here, about in the order of their age, among ghosts: rows that were written again, or
-    /// forgotten, since they got into this line.
-    cached: VecDeque<(Bytes, Sequence)>,
-    cached_rows: usize,
+    rows: HashTable<Version>,
+    hash: KeyHash,
+    /// The database holds everything that was written up to here.
+    committed: Sequence,
+    /// What the rows take that may stay when they are committed.
     cached_bytes: usize,
-    cache_limit: usize,
+    limit: CacheLimit,
+    /// Where in the table the next one to go is looked for.
+    hand: usize,
 }
 
+/// The most bytes of records that are kept although they are committed, those that are not yet included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CacheLimit(usize);
+
 struct Version {
+    /// A copy of its own: a slice would keep the first entry that wrote it in memory. Most are short, and here.
+    key: SmallVec<[u8; 24]>,
     written: Sequence,
     value: Option<Bytes>,
-    /// What it takes as a cached row; zero until it is one.
-    cached_bytes: usize,
 }
 
 impl Overlay {
-    /// An overlay that keeps at most `cache_limit` bytes of committed rows.
+    /// An overlay that lets committed rows go when its records take more than `cache_limit` bytes.
     pub(crate) fn new(cache_limit: usize) -> Self {
-        let rows = HashMap::with_hasher(KeyHash::new());
         Self {
-            rows,
-            cached: VecDeque::new(),
-            cached_rows: 0,
+            rows: HashTable::new(),
+            hash: KeyHash::new(),
+            committed: 0,
             cached_bytes: 0,
-            cache_limit,
+            limit: CacheLimit(cache_limit),
+            hand: 0,
         }
     }
 
     /// The value of `key`, or its removal; none when only the database knows.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.rows.get(key).map(|version| version.value.clone())
+        let version = self.rows.find(self.hash.of(key), |version| version.is_of(key));
+        version.map(|version| version.value.clone())
     }
 
     /// Enters a row of the batch numbered `written`, which is the newest.
     pub(crate) fn insert(&mut self, row: &Row, written: Sequence) {
-        let version = Version {
-            written,
-            value: row.value.clone(),
-            cached_bytes: 0,
-        };
-        let Some(known) = self.rows.get_mut(&row.key[..]) else {
-            self.rows.insert(Box::from(&row.key[..]), version);
-            return;
-        };
-        let before = std::mem::replace(known, version);
-        self.uncount(&before);
+        let (key, value) = (&row.key[..], row.value.clone());
+        let (hash, limit) = (self.hash, self.limit);
+        match self.rows.find_mut(hash.of(key), |version| version.is_of(key)) {
+            Some(version) => {
+                self.cached_bytes -= version.cached_bytes(limit);
+                (version.written, version.value) = (written, value);
+                self.cached_bytes += version.cached_bytes(limit);
+            }
+            None => {
+                let key = SmallVec::from_slice(key);
+                let version = Version { key, written, value };
+                self.cached_bytes += version.cached_bytes(limit);
+                let hash_of = |version: &Version| hash.of(&version.key);
+                self.rows.insert_unique(hash.of(&version.key), version, hash_of);
+            }
+        }
     }
 
-    /// The database holds everything up to `upto`: the newest of these rows, if it is not newer than that, need not stay.
+    /// Which rows may stay when they are committed.
+    pub(crate) fn limit(&self) -> CacheLimit {
+        self.limit
+    }
+
+    /// The database holds everything up to `upto`: rows among these that are of no use as a cache go, if nothing newer has
+    /// taken their place.
     pub(crate) fn retire<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, upto: Sequence) {
+        self.committed = self.committed.max(upto);
+        let limit = self.limit;
         for row in rows {
-            let Some(version) = self.rows.get_mut(&row.key[..]) else {
-                continue;
-            };
-            if version.written > upto {
-                continue;
+            let key = &row.key[..];
+            let found = self
+                .rows
+                .find_entry(self.hash.of(key), |version| version.is_of(key));
+            if let Ok(found) = found
+                && found.get().written <= upto
+                && found.get().cached_bytes(limit) == 0
+            {
+                found.remove();
             }
-            let bytes = row.key.len() + version.value.as_ref().map_or(0, Bytes::len) + CACHED_OVERHEAD_BYTES;
-            // Rows of ranges and outcomes are not read; large values would push out many small ones.
-            let worth =
-                row.key.first() == Some(&RECORD) && version.value.is_some() && bytes <= self.cache_limit / 64;
-            if !worth {
-                self.rows.remove(&row.key[..]);
-                continue;
-            }
-            version.cached_bytes = bytes;
-            self.cached.push_back((row.key.clone(), version.written));
-            self.cached_rows += 1;
-            self.cached_bytes += bytes;
-            self.tidy();
         }
+    }
+
+    /// Lets committed rows go while there is too much. True when it is to be called again, since no call takes long.
+    pub(crate) fn tidy(&mut self) -> bool {
+        let mut evicted = false;
+        for _ in 0..MAX_LOOKS {
+            if self.cached_bytes <= self.limit.0 {
+                return false;
+            }
+            evicted |= self.evict();
+        }
+        evicted
+    }
+
+    /// Lets go of the least recently written of the next few committed rows; false when there is none among them.
+    fn evict(&mut self) -> bool {
+        let buckets = self.rows.num_buckets();
+        let start = if self.hand < buckets { self.hand } else { 0 };
+        self.hand = start + CANDIDATES;
+        let candidates = (start..buckets.min(self.hand)).filter_map(|bucket| {
+            let version = self.rows.get_bucket(bucket)?;
+            let may_go = version.written <= self.committed && version.cached_bytes(self.limit) > 0;
+            may_go.then_some((version.written, bucket))
+        });
+        let Some((_, oldest)) = candidates.min() else {
+            return false;
+        };
+        let Ok(found) = self.rows.get_bucket_entry(oldest) else {
+            return false;
+        };
+        let (version, _) = found.remove();
+        self.cached_bytes -= version.cached_bytes(self.limit);
+        true
     }
 
     /// Lets go of the committed rows of an interval, which is about to change in the database behind the overlay's back.
     pub(crate) fn forget(&mut self, intervals: &[Interval]) {
-        let rows = self.rows.extract_if(|key, version| {
-            version.cached_bytes > 0 && intervals.iter().any(|interval| interval.contains(key))
+        let (committed, limit) = (self.committed, self.limit);
+        let forgotten = self.rows.extract_if(|version| {
+            version.written <= committed && intervals.iter().any(|interval| interval.contains(&version.key))
         });
-        let forgotten: Vec<Version> = rows.map(|(_, version)| version).collect();
-        for version in &forgotten {
-            self.uncount(version);
-        }
+        self.cached_bytes -= forgotten
+            .map(|version| version.cached_bytes(limit))
+            .sum::<usize>();
+    }
+}
+
+impl Version {
+    fn is_of(&self, key: &[u8]) -> bool {
+        self.key[..] == *key
     }
 
-    /// Lets the oldest go until the rest fits, and ghosts before they are the most: two steps for each row that came, so
-    /// that no single call takes long. A row that is not to go yet gets back into the line behind the youngest.
-    fn tidy(&mut self) {
-        let mut steps = 2;
-        while self.cached_bytes > self.cache_limit
-            || (steps > 0 && self.cached.len() > 2 * self.cached_rows + 64)
-        {
-            steps = usize::saturating_sub(steps, 1);
-            let Some((key, written)) = self.cached.pop_front() else {
-                return;
-            };
-            if self
-                .rows
-                .get(&key[..])
-                .is_none_or(|version| version.written != written)
-            {
-                continue;
-            }
-            if self.cached_bytes <= self.cache_limit {
-                self.cached.push_back((key, written));
-            } else if let Some(version) = self.rows.remove(&key[..]) {
-                self.uncount(&version);
-            }
-        }
+    fn cached_bytes(&self, limit: CacheLimit) -> usize {
+        limit.cached_bytes(self.key.first(), self.key.len(), self.value.as_ref())
     }
+}
 
-    /// A version is here no more; if it was a cached one, it is none any more.
-    fn uncount(&mut self, version: &Version) {
-        if version.cached_bytes > 0 {
-            self.cached_rows -= 1;
-            self.cached_bytes -= version.cached_bytes;
-        }
+impl CacheLimit {
+    /// What a row takes that may stay when it is committed, given the first byte of its key and the length of that; zero if
+    /// it may not. Rows of ranges and outcomes are not read; large values would push out many small ones.
+    pub(super) fn cached_bytes(self, first: Option<&u8>, key: usize, value: Option<&Bytes>) -> usize {
+        let Some(value) = value.filter(|_| first == Some(&RECORD)) else {
+            return 0;
+        };
+        let bytes = key + value.len() + OVERHEAD_BYTES;
+        if bytes <= self.0 / 64 { bytes } else { 0 }
     }
 }
 
@@ -156,14 +198,20 @@ mod tests {
         overlay.get(&record(key, None).key)
     }
 
-    /// Room for about `rows` small rows.
-    fn room_for(rows: usize) -> Overlay {
-        Overlay::new((rows * (CACHED_OVERHEAD_BYTES + 4)).max(64 * 200))
+    /// Room for `rows` rows with keys of `key` bytes and values of one.
+    fn room_for(rows: usize, key: usize) -> Overlay {
+        Overlay::new((rows * (OVERHEAD_BYTES + 1 + key + 1)).max(64 * 200))
+    }
+
+    fn commit(overlay: &mut Overlay, row: Row, sequence: Sequence) {
+        overlay.insert(&row, sequence);
+        overlay.retire([row].iter(), sequence);
+        while overlay.tidy() {}
     }
 
     #[test]
     fn committed_records_stay_for_a_while_and_removals_do_not() {
-        let mut overlay = room_for(100);
+        let mut overlay = room_for(100, 1);
         overlay.insert(&record("a", Some("1")), 1);
         overlay.insert(&record("b", None), 1);
         overlay.insert(
@@ -172,7 +220,7 @@ mod tests {
                 value: Some("1".into()),
                 first: false,
             },
-            1,
+            2,
         );
         let rows = [record("a", Some("1")), record("b", None)];
         overlay.retire(rows.iter(), 1);
@@ -186,28 +234,44 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_written_go_first() {
-        let mut overlay = room_for(100);
-        let capacity = overlay.cache_limit / (CACHED_OVERHEAD_BYTES + 5);
-        let commit = |overlay: &mut Overlay, at: usize, sequence| {
-            let row = record(&format!("{at:03}"), Some("1"));
-            overlay.insert(&row, sequence);
-            overlay.retire([row].iter(), sequence);
+    fn what_was_written_lately_stays() {
+        const ROWS: usize = 20_000;
+        let mut overlay = room_for(ROWS, 5);
+        let key = |at: usize| format!("{at:05}");
+        let mut sequence = 0;
+        let mut write = |overlay: &mut Overlay, rows: std::ops::Range<usize>| {
+            for at in rows {
+                sequence += 1;
+                commit(overlay, record(&key(at), Some("1")), sequence);
+                assert!(overlay.cached_bytes <= overlay.limit.0);
+            }
         };
-        for at in 0..capacity {
-            commit(&mut overlay, at, at as u64 + 1);
-        }
-        commit(&mut overlay, 0, 900);
-        commit(&mut overlay, 998, 901);
-        commit(&mut overlay, 999, 902);
-        assert_eq!(value(&overlay, "001"), None);
-        assert_eq!(
-            value(&overlay, "000"),
-            Some(Some("1".into())),
-            "it was written again"
-        );
-        assert_eq!(value(&overlay, "999"), Some(Some("1".into())));
-        assert!(overlay.cached_bytes <= overlay.cache_limit);
+        let left = |overlay: &Overlay, rows: std::ops::Range<usize>| {
+            rows.filter(|at| value(overlay, &key(*at)).is_some()).count()
+        };
+        write(&mut overlay, 0..ROWS);
+        assert_eq!(left(&overlay, 0..ROWS), ROWS);
+        write(&mut overlay, 0..ROWS / 2);
+        write(&mut overlay, ROWS..ROWS + ROWS / 4);
+        assert_eq!(left(&overlay, 0..2 * ROWS), ROWS);
+        // Who goes is the oldest of a few: nearly always one of those that were not written again.
+        let lately = left(&overlay, 0..ROWS / 2) + left(&overlay, ROWS..2 * ROWS);
+        assert!(lately > ROWS * 3 / 4 * 95 / 100, "{lately}");
+    }
+
+    #[test]
+    fn what_is_not_committed_stays_however_much_it_is() {
+        let mut overlay = room_for(100, 3);
+        let rows: Vec<Row> = (0..500)
+            .map(|at| record(&format!("{at:03}"), Some("1")))
+            .collect();
+        rows.iter().for_each(|row| overlay.insert(row, 1));
+        overlay.retire([].iter(), 0);
+        assert!(!overlay.tidy());
+        assert_eq!(overlay.rows.len(), 500);
+        overlay.retire([].iter(), 1);
+        while overlay.tidy() {}
+        assert_eq!(overlay.rows.len(), 100);
     }
 
     #[test]
@@ -223,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_forgotten_but_for_what_is_not_committed() {
-        let mut overlay = room_for(100);
+        let mut overlay = room_for(100, 1);
         for (key, sequence) in [("a", 1), ("b", 1), ("c", 2)] {
             overlay.insert(&record(key, Some("1")), sequence);
         }
@@ -237,21 +301,23 @@ mod tests {
         assert_eq!(value(&overlay, "a"), Some(Some("1".into())));
         assert_eq!(value(&overlay, "b"), None);
         assert_eq!(value(&overlay, "c"), Some(Some("1".into())));
-        assert_eq!(overlay.cached_rows, 1);
+        assert_eq!(overlay.cached_bytes, 2 * (OVERHEAD_BYTES + 3));
     }
 
     #[test]
     fn rows_written_over_and_over_take_the_room_of_one() {
-        let mut overlay = room_for(100);
+        let mut overlay = room_for(100, 1);
         for sequence in 1..10_000 {
             let row = record(&format!("{:03}", sequence % 10), Some("1"));
-            overlay.insert(&row, sequence);
-            overlay.retire([row].iter(), sequence);
-            assert!(overlay.cached.len() <= 2 * overlay.cached_rows + 66);
+            commit(&mut overlay, row, sequence);
         }
-        assert_eq!(overlay.cached_rows, 10);
+        assert_eq!(overlay.rows.len(), 10);
         assert!((0..10).all(|at| value(&overlay, &format!("{at:03}")).is_some()));
-        let bytes: usize = overlay.rows.values().map(|version| version.cached_bytes).sum();
+        let bytes: usize = overlay
+            .rows
+            .iter()
+            .map(|version| version.cached_bytes(overlay.limit))
+            .sum();
         assert_eq!(bytes, overlay.cached_bytes);
     }
 }

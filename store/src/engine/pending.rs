@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::batch::{Batch, Row};
-use super::overlay::Overlay;
+use super::overlay::{CacheLimit, Overlay};
 use crate::keys::Interval;
 
 /// Counts batches; a batch is at most as new as a later one.
@@ -31,6 +31,7 @@ pub(crate) struct Drained {
     pub(crate) upto: Sequence,
     /// What they hold in memory.
     pub(crate) bytes: usize,
+    limit: CacheLimit,
 }
 
 impl Pending {
@@ -71,6 +72,7 @@ impl Pending {
     pub(crate) fn drain(&mut self, max_bytes: usize) -> Drained {
         let mut drained = Drained {
             upto: self.last,
+            limit: self.overlay.limit(),
             ..Drained::default()
         };
         while let Some((sequence, batch)) = self.queue.front() {
@@ -86,9 +88,14 @@ impl Pending {
         drained
     }
 
-    /// The database holds these rows; see [`Overlay::retire`].
+    /// The database holds everything up to `upto`, and these rows are of no use any more; see [`Overlay::retire`].
     pub(crate) fn retire<'a>(&mut self, rows: impl Iterator<Item = &'a Row>, upto: Sequence) {
         self.overlay.retire(rows, upto);
+    }
+
+    /// See [`Overlay::tidy`].
+    pub(crate) fn tidy(&mut self) -> bool {
+        self.overlay.tidy()
     }
 
     /// See [`Overlay::forget`].
@@ -112,14 +119,25 @@ impl Drained {
         // memtable one after the other.
         versions.sort_unstable_by(|a, b| a.cmp_key(b).then(b.at.cmp(&a.at)));
         let mut rows = Vec::with_capacity(count);
+        let mut passing = Vec::new();
         let mut cancelled = 0;
         for versions in versions.chunk_by(|a, b| a.cmp_key(b).is_eq()) {
-            let newest = versions[0].row;
+            let Version {
+                row: newest, head, ..
+            } = versions[0];
             let lives = newest.value.is_some() || !versions.iter().any(|version| version.row.first);
             cancelled += usize::from(!lives);
             rows.push((newest, lives));
+            // Told from what is at hand: the row's key lies elsewhere.
+            let cached =
+                (self.limit).cached_bytes(Some(&head.first()), newest.key.len(), newest.value.as_ref());
+            passing.extend((cached == 0).then_some(newest));
         }
-        Coalesced { rows, cancelled }
+        Coalesced {
+            rows,
+            passing,
+            cancelled,
+        }
     }
 }
 
@@ -142,6 +160,11 @@ impl Version<'_> {
 struct Head([u64; 3]);
 
 impl Head {
+    /// The key's first byte.
+    fn first(self) -> u8 {
+        self.0[0].to_be_bytes()[0]
+    }
+
     /// Big endian, filled up with zeroes: never orders two keys otherwise than their bytes do, but may call them equal.
     fn of(key: &[u8]) -> Self {
         let mut bytes = [0; 24];
@@ -160,6 +183,8 @@ impl Head {
 pub(crate) struct Coalesced<'a> {
     /// The newest row of every key, and whether the database must see it.
     rows: Vec<(&'a Row, bool)>,
+    /// Those among them that are of no use once they are committed.
+    passing: Vec<&'a Row>,
     cancelled: usize,
 }
 
@@ -174,9 +199,9 @@ impl<'a> Coalesced<'a> {
         self.rows.len() - self.cancelled
     }
 
-    /// The newest row of every key, including those that cancelled out.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().map(|(row, _)| *row)
+    /// The rows that are of no use once they are committed, those that cancelled out among them.
+    pub(crate) fn passing(&self) -> impl Iterator<Item = &'a Row> {
+        self.passing.iter().copied()
     }
 }
 
@@ -215,7 +240,7 @@ mod tests {
     }
 
     fn retire(pending: &mut Pending, drained: &Drained) {
-        pending.retire(drained.coalesce().all(), drained.upto);
+        pending.retire(drained.coalesce().passing(), drained.upto);
     }
 
     #[test]

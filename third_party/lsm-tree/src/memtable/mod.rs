@@ -2,12 +2,14 @@
 // This source code is licensed under both the Apache 2.0 and MIT License
 // (found in the LICENSE-* files in the repository)
 
+mod leaves;
+
 use crate::key::InternalKey;
 use crate::{
     value::{InternalValue, SeqNo, UserValue},
     ValueType,
 };
-use crossbeam_skiplist::SkipMap;
+use leaves::Leaves;
 use std::cmp::Ordering;
 use std::ops::{Bound, RangeBounds};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -16,8 +18,8 @@ pub use crate::tree::inner::MemtableId;
 
 /// An [`InternalKey`] behind the first bytes of its user key.
 ///
-/// With the `bytes` feature a key's bytes lie elsewhere in memory, so that each comparison on the way through the
-/// skiplist would fetch two places; these decide most comparisons from within the node. Order is that of the key alone.
+/// With the `bytes` feature a key's bytes lie elsewhere in memory, so that each comparison on the way to its place would
+/// fetch two places; these decide most comparisons where the rows are. Order is that of the key alone.
 #[derive(Clone)]
 struct Placed {
     /// Big endian, filled up with zeroes: never orders two keys otherwise than their bytes do, but may call them equal.
@@ -83,8 +85,8 @@ pub struct Memtable {
     #[doc(hidden)]
     pub id: MemtableId,
 
-    /// The actual content, stored in a lock-free skiplist.
-    items: SkipMap<Placed, UserValue>,
+    /// The actual content.
+    items: Leaves,
 
     /// Approximate active memtable size.
     ///
@@ -122,7 +124,7 @@ impl Memtable {
     pub fn new(id: MemtableId) -> Self {
         Self {
             id,
-            items: SkipMap::default(),
+            items: Leaves::default(),
             approximate_size: AtomicU64::default(),
             highest_seqno: AtomicU64::default(),
             requested_rotation: AtomicBool::default(),
@@ -131,10 +133,12 @@ impl Memtable {
 
     /// Creates an iterator over all items.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = InternalValue> + '_ {
-        self.items.iter().map(|entry| InternalValue {
-            key: entry.key().key.clone(),
-            value: entry.value().clone(),
-        })
+        self.items
+            .range(Bound::Unbounded, Bound::Unbounded)
+            .map(|(key, value)| InternalValue {
+                key: key.key,
+                value,
+            })
     }
 
     /// Creates an iterator over a range of items.
@@ -143,12 +147,13 @@ impl Memtable {
         range: R,
     ) -> impl DoubleEndedIterator<Item = InternalValue> + 'a {
         let placed = |bound: Bound<&InternalKey>| bound.map(|key| Placed::from(key.clone()));
-        let range = (placed(range.start_bound()), placed(range.end_bound()));
 
-        self.items.range(range).map(|entry| InternalValue {
-            key: entry.key().key.clone(),
-            value: entry.value().clone(),
-        })
+        self.items
+            .range(placed(range.start_bound()), placed(range.end_bound()))
+            .map(|(key, value)| InternalValue {
+                key: key.key,
+                value,
+            })
     }
 
     /// Returns the item by key if it exists.
@@ -178,15 +183,13 @@ impl Memtable {
         //
         let lower_bound = InternalKey::new(key, seqno - 1, ValueType::Value);
 
-        let mut iter = self
-            .items
-            .range(Placed::from(lower_bound)..)
-            .take_while(|entry| &*entry.key().key.user_key == key);
-
-        iter.next().map(|entry| InternalValue {
-            key: entry.key().key.clone(),
-            value: entry.value().clone(),
-        })
+        self.items
+            .first_from(&Placed::from(lower_bound), |found, value| {
+                (&*found.key.user_key == key).then(|| InternalValue {
+                    key: found.key.clone(),
+                    value: value.clone(),
+                })
+            })
     }
 
     /// Gets approximate size of memtable in bytes.
@@ -203,7 +206,7 @@ impl Memtable {
     /// Returns `true` if the memtable is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     /// Inserts an item into the memtable
