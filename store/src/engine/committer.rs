@@ -289,6 +289,7 @@ impl Worker {
         self.commits += 1;
         disk::written(disk::Kind::Wal, bytes as u64);
 
+        // Once even if no row passes: it is also where the overlay learns how far the database is.
         let mut passing = coalesced.passing().peekable();
         loop {
             let rows = passing.by_ref().take(RETIRE_ROWS);

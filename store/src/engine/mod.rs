@@ -48,7 +48,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Bytes of writes that may be visible and not committed before [`Engine::admit`] makes writers wait.
     pub overlay_bytes: usize,
-    /// Memory for rows written lately, which answer point reads without a search, bytes.
+    /// Memory for rows written lately, which answer point reads without a search, bytes; those not yet committed count, and stay
+    /// whatever they take.
     pub row_cache_bytes: usize,
     /// Size at which a memtable is written out, bytes.
     pub memtable_bytes: u64,
