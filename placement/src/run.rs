@@ -225,8 +225,9 @@ impl Parts<'_> {
             .config()
             .map_err(|error| Error::Group(error.to_string()))?;
         let addresses = Arc::new(Addresses(self.peers.clone()));
-        let network =
-            Outbound::new(self.client.clone(), addresses, self.staging.clone(), timings).group(GROUP, me);
+        let outbound = Outbound::new(self.client.clone(), addresses, self.staging.clone(), timings);
+        // Every command may be one that somebody waits for at another member.
+        let network = outbound.group(GROUP, me, |_| false);
         let raft = Raft::new(
             me,
             Arc::new(raft_config),

@@ -303,6 +303,11 @@ impl From<OnceRequest> for Write {
     }
 }
 
+/// Whether an encoded command is [`Command::Writes`], as far as its first bytes tell.
+pub(crate) fn is_writes(encoded: &[u8]) -> bool {
+    encoded.starts_with(&[VERSION, KIND_WRITES])
+}
+
 impl Command {
     /// Encodes it.
     pub fn encode(&self) -> Bytes {

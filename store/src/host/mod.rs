@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::births::Births;
 use self::effects::Effects;
 use self::takeover::Ended;
+use crate::command;
 use crate::destroy;
 use crate::ledger::Ledger;
 use crate::machine::{OpenError, RangeHost, RangeMachine, birth_log_id};
@@ -280,7 +281,9 @@ impl Host {
             .applied
             .filter(|applied| applied.leader_id.term == birth_log_id().leader_id.term);
         let log = self.log.group(range, replica, origin);
-        let network = self.outbound.group(range, replica);
+        let network = self
+            .outbound
+            .group(range, replica, |command| command::is_writes(&command.0));
         let hush = network.hush();
         let config = if fresh { &self.free } else { &self.quiet };
         let raft = Raft::new(replica, config.clone(), network, log, machine).await;

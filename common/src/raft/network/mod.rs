@@ -31,7 +31,7 @@ mod timings;
 mod tests;
 
 pub use self::inbound::{Groups, Inbound, Leader, is_raft};
-pub use self::outbound::{GroupNetwork, Hush, Outbound, PeerReplica, Resolve};
+pub use self::outbound::{GroupNetwork, Hush, Outbound, Patience, PeerReplica, Resolve};
 pub use self::staging::{SnapshotLimits, Staging};
 pub use self::timings::RaftTimings;
 

@@ -12,9 +12,9 @@ use crate::type_config::alias::LogIdOf;
 /// A queue tracking in-flight AppendEntries requests for measuring replication latency.
 ///
 /// When an AppendEntries request is sent, its metadata is pushed to this queue.
-/// When a response arrives with a matching log id, all requests up to and including
-/// that log id are drained. The sending time of the last fully or partially acknowledged
-/// request is returned for RTT calculation.
+/// When a response arrives with a matching log id, all requests that end before that log id
+/// are drained, and the first one that ends at it. The sending time of the last fully or
+/// partially acknowledged request is returned for RTT calculation.
 #[derive(Clone)]
 pub(crate) struct InflightAppendQueue<C>
 where C: RaftTypeConfig
@@ -71,8 +71,14 @@ where C: RaftTypeConfig
         None
     }
 
-    /// Removes all requests with `last_log_id <= matching` and returns
-    /// the sending time of the last fully or partially acknowledged request.
+    /// Removes all requests with `last_log_id < matching`, and the first with
+    /// `last_log_id == matching`, and returns the sending time of the last fully or partially
+    /// acknowledged request.
+    ///
+    /// A request without entries ends where the one before it ends. It may have been sent long
+    /// after that one was answered, so the answer to that one says nothing of it: it stays queued
+    /// until it is answered itself, or something behind it is. Otherwise the follower's promise
+    /// would be dated by a request that it has not seen.
     ///
     /// A request with `prev_log_id < matching < last_log_id` contributes its sending time
     /// but remains queued until its last log id is acknowledged.
@@ -89,25 +95,28 @@ where C: RaftTypeConfig
 
         let mut last = None;
         while let Some(first) = q.front() {
-            if matching >= &first.last_log_id {
-                last = Some(first.sending_time)
-            } else {
+            if matching < &first.last_log_id {
                 if matching > &first.prev_log_id {
                     last = Some(first.sending_time);
                 }
                 break;
             }
 
+            last = Some(first.sending_time);
+            let answered = matching == &first.last_log_id;
             q.pop_front();
+            if answered {
+                break;
+            }
         }
 
         last
     }
 
-    /// Returns `true` if every recorded request is fully acknowledged.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns `true` if no recorded request ends behind `acked`, the greatest acknowledgement.
+    pub(crate) fn ends_by(&self, acked: &Option<Option<LogIdOf<C>>>) -> bool {
         let q = self.queue.lock().unwrap();
-        q.is_empty()
+        q.iter().all(|inflight| acked.as_ref().is_some_and(|acked| &inflight.last_log_id <= acked))
     }
 }
 
@@ -214,19 +223,38 @@ mod tests {
         let q = InflightAppendQueue::<UTConfig>::new();
         q.push(None, Some(log_id(1, 1, 10)));
         q.push(Some(log_id(1, 1, 10)), Some(log_id(1, 1, 10)));
+        q.push(Some(log_id(1, 1, 10)), Some(log_id(1, 1, 10)));
         q.push(Some(log_id(1, 1, 10)), Some(log_id(1, 1, 20)));
 
-        let expected_time = {
+        let times = {
             let mut queue = q.queue.lock().unwrap();
-            let expected_time = queue[0].sending_time + std::time::Duration::from_secs(1);
-            queue[1].sending_time = expected_time;
-            expected_time
+            for nth in 1..4u32 {
+                queue[nth as usize].sending_time = queue[0].sending_time + std::time::Duration::from_secs(1) * nth;
+            }
+            queue.iter().map(|inflight| inflight.sending_time).collect::<Vec<_>>()
         };
 
-        // Both requests ending at 10 are removed; the request ending at 20 remains.
-        assert_eq!(q.drain_acked(&Some(log_id(1, 1, 10))), Some(expected_time));
-        assert_eq!(q.queue.lock().unwrap().len(), 1);
-        assert_eq!(q.queue.lock().unwrap()[0].last_log_id, Some(log_id(1, 1, 20)));
+        // Each answer stands for one of the requests that end at 10, in the order they were sent.
+        assert_eq!(q.drain_acked(&Some(log_id(1, 1, 10))), Some(times[0]));
+        assert_eq!(q.queue.lock().unwrap().len(), 3);
+        assert_eq!(q.drain_acked(&Some(log_id(1, 1, 10))), Some(times[1]));
+        assert_eq!(q.queue.lock().unwrap().len(), 2);
+
+        // An answer to what comes behind stands for the rest, too.
+        assert_eq!(q.drain_acked(&Some(log_id(1, 1, 20))), Some(times[3]));
+        assert!(q.queue.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn test_ends_by() {
+        let q = InflightAppendQueue::<UTConfig>::new();
+        assert!(q.ends_by(&None));
+
+        q.push(Some(log_id(1, 1, 10)), Some(log_id(1, 1, 10)));
+        assert!(!q.ends_by(&None));
+        assert!(!q.ends_by(&Some(None)));
+        assert!(!q.ends_by(&Some(Some(log_id(1, 1, 9)))));
+        assert!(q.ends_by(&Some(Some(log_id(1, 1, 10)))));
     }
 
     #[test]

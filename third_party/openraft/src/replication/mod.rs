@@ -348,6 +348,8 @@ where
             return Err(err);
         }
 
+        let has_unacked = !inflight_queue.ends_by(&acked);
+
         // If the stream stops with an un-handleable status, such as conflict,
         // do not continue the payload.
         let remaining = if let Ok(()) = continue_res {
@@ -362,7 +364,6 @@ where
         // The target accepted none of the entries this session sent. Without a backoff, the next
         // session would resend them at once.
         let no_progress = remaining.as_ref() == Some(payload);
-        let has_unacked = !inflight_queue.is_empty();
         if no_progress && has_unacked {
             self.backoff_state.on_error(NO_PROGRESS_BACKOFF_RANK);
         }

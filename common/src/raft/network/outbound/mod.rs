@@ -6,6 +6,7 @@
 mod failure;
 mod heartbeats;
 mod hush;
+mod news;
 mod peer;
 mod pipeline;
 mod snapshot;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use openraft::network::RaftNetworkFactory;
 
 pub use self::hush::Hush;
+pub use self::news::Patience;
 pub use self::peer::PeerReplica;
 use super::metrics::Sent;
 use super::{RaftTimings, Staging};
@@ -62,12 +64,13 @@ impl Outbound {
         }))
     }
 
-    /// The network of one group's replica here.
-    pub fn group(&self, range: RangeId, replica: ReplicaId) -> GroupNetwork {
+    /// The network of one group's replica here. `may_wait` says which commands' commits followers may hear of late.
+    pub fn group(&self, range: RangeId, replica: ReplicaId, may_wait: Patience) -> GroupNetwork {
         GroupNetwork {
             shared: self.0.clone(),
             range,
             replica,
+            may_wait,
             hush: Hush::default(),
         }
     }
@@ -78,6 +81,7 @@ pub struct GroupNetwork {
     shared: Arc<Shared>,
     range: RangeId,
     replica: ReplicaId,
+    may_wait: Patience,
     hush: Hush,
 }
 
@@ -100,7 +104,7 @@ impl RaftNetworkFactory<TypeConfig> for GroupNetwork {
     type Network = PeerReplica;
 
     async fn new_client(&mut self, target: ReplicaId, node: &Node) -> PeerReplica {
-        PeerReplica::new(self.shared.clone(), self.route(target), node.store)
+        PeerReplica::new(self.shared.clone(), self.route(target), node.store, self.may_wait)
     }
 
     async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Node) -> PeerReplica {

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::failure::Failure;
 use super::heartbeats::BeatLine;
 use super::hush::Hush;
+use super::news::{News, Patience};
 use super::pipeline::{Line, Pipeline};
 use super::{Shared, snapshot};
 use crate::clock;
@@ -43,6 +44,8 @@ pub struct PeerReplica {
     beats: Option<BeatLine>,
     /// Holds those back.
     hush: Hush,
+    /// Which commits need not be told at once.
+    may_wait: Patience,
 }
 
 /// An append under way.
@@ -56,7 +59,7 @@ pub(super) enum AppendCall {
 }
 
 impl PeerReplica {
-    pub(super) fn new(shared: Arc<Shared>, route: Route, store: StoreId) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, route: Route, store: StoreId, may_wait: Patience) -> Self {
         Self {
             shared,
             route,
@@ -64,6 +67,7 @@ impl PeerReplica {
             peer: None,
             beats: None,
             hush: Hush::default(),
+            may_wait,
         }
     }
 
@@ -72,7 +76,7 @@ impl PeerReplica {
         Self {
             beats,
             hush,
-            ..Self::new(shared, route, store)
+            ..Self::new(shared, route, store, |_| false)
         }
     }
 
@@ -189,7 +193,8 @@ impl RaftNetworkV2<TypeConfig> for PeerReplica {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let pipeline: BoxStream<'s, _> = Box::pin(Pipeline::new(self, input));
+        let news = News::new(self.may_wait, self.shared.timings.heartbeat);
+        let pipeline: BoxStream<'s, _> = Box::pin(Pipeline::new(self, input, news));
         Box::pin(async move { Ok(pipeline) })
     }
 

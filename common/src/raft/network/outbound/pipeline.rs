@@ -1,29 +1,21 @@
-//! A stream of appends with several under way.
+//! A stream of appends with several under way, of which a commit is told in passing.
 //!
-//! Two things are done to what openraft asks for.
-//!
-//! **A commit rides.** With nothing else to send, openraft tells each follower of every commit in an append without
-//! entries. Under load that nearly doubles the messages, so such an append is held back for a moment, and is dropped when
-//! one with entries comes, which carries the same news or newer.
-//!
-//! **An acknowledgement waits for the appends that it would stand for.** Of an acknowledged log position openraft takes
-//! every append up to it as answered, also one without entries that was sent later and is under way still, and dates the
-//! follower's promise by that one. A leader that is paused, finds the answers of two followers when it wakes, commits by
-//! the first one and tells the second follower, would then take the second answer, old as it is, as one to what it has
-//! only just sent; its lease would seem fresh while another leader may long have been elected. So a position is
-//! acknowledged here only once nothing that ends at it is without an answer.
+//! With nothing else to send, openraft tells each follower of every commit in an append without entries. Under load that
+//! nearly doubles the messages, so such an append is held back here, and is dropped when one with entries comes, which
+//! carries the same news or newer. (etcd's raft tells of every commit at once; TiKV has its own wait for the next entry or
+//! heartbeat, `skip_bcast_commit`, but for those of entries that change a region.)
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use futures::{FutureExt, Stream, StreamExt};
 use openraft::error::RPCError;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 
 use super::failure::Failure;
-use crate::clock;
+use super::news::{BRIEF, News};
+use crate::clock::{self, Instant};
 use crate::proto::raft::Appended;
 use crate::raft::network::convert;
 use crate::raft::types::{LogId, TypeConfig};
@@ -35,20 +27,18 @@ const MAX_IN_FLIGHT: usize = 32;
 /// catches up has waiting, here and there.
 const MAX_BYTES_IN_FLIGHT: usize = 4 * 1024 * 1024;
 
-/// How long an append without entries waits for one that has some: many times the gap between the writes of a range under
-/// load, and nothing that anybody would wait for on a follower.
-const HOLD: Duration = Duration::from_millis(5);
-
-/// Sends the appends of `input` and yields what they achieved, in order; a result stands for the appends before it that
-/// have none of their own. Ends with the input, or after the first result that is no success: what follows then belongs to
-/// a log that the follower does not have.
+/// Sends the appends of `input` and yields what those that were sent achieved, in order. Ends with the input, or after the
+/// first result that is no success: what follows then belongs to a log that the follower does not have.
 pub(super) struct Pipeline<'s, L: Line, S> {
     line: &'s mut L,
     input: S,
     input_ended: bool,
+    news: News,
     /// An append without entries that is held back, and until when.
-    held: Option<AppendEntriesRequest<TypeConfig>>,
-    hold: Pin<Box<clock::Sleep>>,
+    held: Option<(AppendEntriesRequest<TypeConfig>, Instant)>,
+    /// Rings then, or before: what is held is mostly dropped, and setting an alarm anew for each costs more than one that
+    /// rings in vain now and then.
+    alarm: Pin<Box<clock::Sleep>>,
     in_flight: VecDeque<Flight<L::Call>>,
     bytes_in_flight: usize,
     over: bool,
@@ -72,8 +62,6 @@ struct Flight<C> {
     bytes: usize,
     prev: Option<LogId>,
     last: Option<LogId>,
-    /// Whether one without entries that ended at `prev` was dropped for it.
-    carries: bool,
 }
 
 impl<'s, L, S> Pipeline<'s, L, S>
@@ -81,14 +69,15 @@ where
     L: Line,
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
 {
-    pub(super) fn new(line: &'s mut L, input: S) -> Self {
+    pub(super) fn new(line: &'s mut L, input: S, news: News) -> Self {
         let in_flight = VecDeque::new();
         Self {
             line,
             input,
             input_ended: false,
+            news,
             held: None,
-            hold: Box::pin(clock::sleep(HOLD)),
+            alarm: Box::pin(clock::sleep(BRIEF)),
             in_flight,
             bytes_in_flight: 0,
             over: false,
@@ -104,36 +93,48 @@ where
             match self.input.poll_next_unpin(context) {
                 Poll::Ready(Some(rpc)) if rpc.entries.is_empty() => self.hold_back(rpc),
                 Poll::Ready(Some(rpc)) => {
-                    let carries = self.held.take().is_some();
-                    self.send(rpc, carries);
+                    self.held = None;
+                    self.send(rpc);
                 }
                 Poll::Ready(None) => self.input_ended = true,
                 Poll::Pending => break,
             }
         }
-        if self.held.is_some() && (self.input_ended || self.hold.as_mut().poll(context).is_ready()) {
-            self.held.take().into_iter().for_each(|rpc| self.send(rpc, false));
+        if self.is_due(context)
+            && let Some((rpc, _)) = self.held.take()
+        {
+            self.send(rpc);
         }
     }
 
     /// A later one replaces it, and does not wait longer for that.
     fn hold_back(&mut self, rpc: AppendEntriesRequest<TypeConfig>) {
-        if self.held.replace(rpc).is_none() {
-            self.hold.as_mut().reset(clock::now() + HOLD);
+        let mut until = clock::now() + self.news.hold(&rpc);
+        if let Some((_, earlier)) = &self.held {
+            until = until.min(*earlier);
+        }
+        self.held = Some((rpc, until));
+        if self.alarm.is_elapsed() || until < self.alarm.deadline() {
+            self.alarm.as_mut().reset(until);
         }
     }
 
-    /// Whether something that ends at `position` still waits for its answer, or to be sent.
-    fn awaits(&self, position: Option<LogId>) -> bool {
-        let held = self.held.as_ref();
-        held.is_some_and(|held| held.prev_log_id == position)
-            || self
-                .in_flight
-                .iter()
-                .any(|flight| flight.last == position || (flight.carries && flight.prev == position))
+    /// Whether something is held back that has to go now.
+    fn is_due(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((_, until)) = self.held else {
+            return false;
+        };
+        while !self.input_ended && self.alarm.as_mut().poll(context).is_ready() {
+            if until <= clock::now() {
+                return true;
+            }
+            self.alarm.as_mut().reset(until);
+        }
+        self.input_ended
     }
 
-    fn send(&mut self, rpc: AppendEntriesRequest<TypeConfig>, carries: bool) {
+    fn send(&mut self, rpc: AppendEntriesRequest<TypeConfig>) {
+        self.news.sent(&rpc);
         let prev = rpc.prev_log_id;
         let last = rpc.entries.last().map(|entry| entry.log_id).or(prev);
         let (call, bytes) = self.line.append(rpc);
@@ -143,7 +144,6 @@ where
             bytes,
             prev,
             last,
-            carries,
         });
     }
 }
@@ -161,7 +161,7 @@ where
             return Poll::Ready(None);
         }
         this.send_ready(context);
-        while let Some(oldest) = this.in_flight.front_mut() {
+        if let Some(oldest) = this.in_flight.front_mut() {
             let outcome = ready!(oldest.call.poll_unpin(context));
             let (prev, last) = (oldest.prev, oldest.last);
             this.bytes_in_flight -= oldest.bytes;
@@ -170,11 +170,7 @@ where
                 .and_then(|appended| Ok(convert::stream_result(appended, prev, last)?))
                 .map_err(|failure| this.line.failed(failure));
             this.over = !matches!(&item, Ok(Ok(matching)) if *matching == last);
-            if this.over || !this.awaits(last) {
-                return Poll::Ready(Some(item));
-            }
-            // There is room for more now.
-            this.send_ready(context);
+            return Poll::Ready(Some(item));
         }
         if this.input_ended {
             Poll::Ready(None)

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::mpsc;
@@ -9,6 +10,9 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::ids::ReplicaId;
 use crate::raft::types::{Command, CommittedLeaderId, Entry, Payload, Vote};
+
+/// How long word of an ordinary commit may wait here.
+const PATIENT: Duration = Duration::from_millis(200);
 
 type Answer = Result<Appended, Failure>;
 
@@ -87,6 +91,14 @@ fn append(prev: u64, last: u64, commit: u64) -> AppendEntriesRequest<TypeConfig>
     }
 }
 
+/// The same, whose entry at `index` is one whose commit matters.
+fn marked(mut rpc: AppendEntriesRequest<TypeConfig>, index: u64) -> AppendEntriesRequest<TypeConfig> {
+    for entry in rpc.entries.iter_mut().filter(|entry| entry.log_id.index == index) {
+        entry.payload = Payload::Normal(Command(bytes::Bytes::from_static(b"split")));
+    }
+    rpc
+}
+
 struct Bench {
     script: Script,
     input: mpsc::UnboundedSender<AppendEntriesRequest<TypeConfig>>,
@@ -98,7 +110,8 @@ fn bench() -> Bench {
     let (input, requests) = mpsc::unbounded();
     // The pipeline borrows its line for as long as openraft's stream lives; here that is for ever.
     let line = Box::leak(Box::new(script.clone()));
-    let pipeline = Pipeline::new(line, requests);
+    let news = News::new(|command| command.0.is_empty(), PATIENT);
+    let pipeline = Pipeline::new(line, requests, news);
     Bench {
         script,
         input,
@@ -131,21 +144,67 @@ async fn a_commit_rides_with_the_next_entries() {
     assert_eq!(bench.script.sent(), [(1, 0), (2, 1)]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_commit_that_nothing_follows_goes_by_itself_soon() {
+/// What was sent when nothing more came for `waited`.
+async fn after(bench: &mut Bench, waited: Duration) -> Vec<(u64, u64)> {
+    assert_eq!(bench.acknowledged(), None);
+    clock::sleep(waited).await;
+    assert_eq!(bench.acknowledged(), None);
+    bench.script.sent()
+}
+
+/// A stream whose first entry's commit was told.
+async fn settled() -> Bench {
     let mut bench = bench();
     bench.ask(append(0, 1, 0));
-    assert_eq!(bench.acknowledged(), None);
-    bench.script.answer(0, Ok(Appended::Success));
-    assert_eq!(bench.acknowledged(), Some(1));
     bench.ask(append(1, 1, 1));
-    assert_eq!(bench.acknowledged(), None);
-    assert_eq!(bench.script.sent(), [(1, 0)]);
-    clock::sleep(HOLD).await;
-    assert_eq!(bench.acknowledged(), None);
-    assert_eq!(bench.script.sent(), [(1, 0), (1, 1)]);
+    assert_eq!(after(&mut bench, PATIENT).await, [(1, 0), (1, 1)]);
+    bench.script.answer(0, Ok(Appended::Success));
     bench.script.answer(1, Ok(Appended::Success));
-    assert_eq!(bench.acknowledged(), Some(1));
+    assert_eq!((bench.acknowledged(), bench.acknowledged()), (Some(1), Some(1)));
+    bench.script.0.lock().clear();
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_nothing_follows_goes_by_itself() {
+    let mut bench = settled().await;
+    bench.ask(append(1, 2, 1));
+    bench.ask(append(2, 2, 2));
+    assert_eq!(after(&mut bench, PATIENT - 2 * BRIEF).await, [(2, 1)]);
+    // A later one does not put it off.
+    bench.ask(append(2, 2, 2));
+    assert_eq!(after(&mut bench, 2 * BRIEF).await, [(2, 1), (2, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_matters_goes_soon() {
+    let mut bench = settled().await;
+    bench.ask(marked(append(1, 4, 1), 3));
+    bench.ask(append(4, 4, 2));
+    assert_eq!(after(&mut bench, PATIENT - 4 * BRIEF).await, [(4, 1)]);
+    bench.ask(append(4, 4, 3));
+    assert_eq!(after(&mut bench, 2 * BRIEF).await, [(4, 1), (4, 3)]);
+    bench.ask(append(4, 4, 4));
+    assert_eq!(after(&mut bench, PATIENT - BRIEF).await.len(), 2);
+    assert_eq!(after(&mut bench, 2 * BRIEF).await[2], (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_stream_left_untold_goes_soon() {
+    let mut bench = bench();
+    bench.ask(append(1, 1, 1));
+    assert_eq!(after(&mut bench, BRIEF).await, [(1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_several_that_matter_goes_soon_too() {
+    let mut bench = settled().await;
+    bench.ask(marked(append(1, 2, 1), 2));
+    bench.ask(marked(append(2, 3, 1), 3));
+    bench.ask(append(3, 3, 2));
+    assert_eq!(after(&mut bench, 2 * BRIEF).await[2..], [(3, 2)]);
+    bench.ask(append(3, 3, 3));
+    assert_eq!(after(&mut bench, 2 * BRIEF).await[3..], [(3, 3)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,31 +220,20 @@ async fn the_end_of_the_input_sends_what_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_does_not_stand_for_a_commit_that_was_sent_after_it() {
-    let mut bench = bench();
-    bench.ask(append(0, 1, 0));
-    bench.ask(append(1, 1, 1));
-    assert_eq!(bench.acknowledged(), None);
-    // Held, then sent: neither way it is answered.
-    bench.script.answer(0, Ok(Appended::Success));
-    assert_eq!(bench.acknowledged(), None);
-    clock::sleep(HOLD).await;
-    assert_eq!(bench.acknowledged(), None);
-    bench.script.answer(1, Ok(Appended::Success));
-    assert_eq!(bench.acknowledged(), Some(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_does_not_stand_for_a_commit_that_rides() {
-    let mut bench = bench();
-    bench.ask(append(0, 1, 0));
-    bench.ask(append(1, 1, 1));
+async fn every_append_that_was_sent_has_a_result_of_its_own() {
+    let mut bench = settled().await;
     bench.ask(append(1, 2, 1));
+    bench.ask(append(2, 2, 2));
     assert_eq!(bench.acknowledged(), None);
+    // What is held back keeps nobody waiting.
     bench.script.answer(0, Ok(Appended::Success));
-    assert_eq!(bench.acknowledged(), None);
-    bench.script.answer(1, Ok(Appended::Success));
     assert_eq!(bench.acknowledged(), Some(2));
+    assert_eq!(after(&mut bench, PATIENT).await, [(2, 1), (2, 2)]);
+    bench.ask(append(2, 3, 2));
+    bench.script.answer(1, Ok(Appended::Success));
+    assert_eq!((bench.acknowledged(), bench.acknowledged()), (Some(2), None));
+    bench.script.answer(2, Ok(Appended::Success));
+    assert_eq!(bench.acknowledged(), Some(3));
 }
 
 #[tokio::test(start_paused = true)]

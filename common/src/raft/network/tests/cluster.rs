@@ -240,7 +240,7 @@ impl Process {
         let (range, replica) = (RangeId(range), replica(range, self.store.0));
         let machine = MemoryMachine::default();
         self.machines.insert(range, machine.clone());
-        let network = self.outbound.group(range, replica);
+        let network = self.outbound.group(range, replica, |_| false);
         let raft = Raft::new(replica, config(timings), network, MemoryLog::default(), machine)
             .await
             .expect("starts");
@@ -267,7 +267,7 @@ impl Process {
             store: StoreId(store),
         };
         self.outbound
-            .group(RangeId(range), from)
+            .group(RangeId(range), from, |_| false)
             .new_client(to, &node)
             .await
     }
