@@ -18,6 +18,7 @@
 //! ```
 
 pub(crate) mod bounds;
+mod condition;
 mod txn;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -163,7 +164,11 @@ impl Write {
         let once = self.once.as_ref().map_or(0, |once| {
             10 + once.token.len() + if once.done > 0 { 8 } else { 0 }
         });
-        WRITE_OVERHEAD_BYTES + self.key.as_bytes().len() + condition_len(&self.condition) + mutation + once
+        WRITE_OVERHEAD_BYTES
+            + self.key.as_bytes().len()
+            + condition::encoded_len(&self.condition)
+            + mutation
+            + once
     }
 
     /// Tells apart what two writes ask for: the same for a repetition, whoever sends it. A part of the on-disk format
@@ -206,7 +211,7 @@ impl Write {
     }
 
     fn put_request(&self, buffer: &mut BytesMut, flags: u8) {
-        buffer.put_u8(condition_code(&self.condition));
+        buffer.put_u8(condition::code(&self.condition));
         buffer.put_u8(
             flags
                 | match self.mutation {
@@ -216,7 +221,7 @@ impl Write {
                 },
         );
         put_short(buffer, self.key.as_bytes());
-        put_condition(buffer, &self.condition);
+        condition::put(buffer, &self.condition);
         match &self.mutation {
             Mutation::Put { value, ttl_ms } => {
                 buffer.put_u64_le(*ttl_ms);
@@ -231,7 +236,7 @@ impl Write {
         let (session, sequence, finished_below) = (SessionId(reader.u64()?), reader.u64()?, reader.u64()?);
         let (condition, mutation) = (reader.u8()?, reader.u8()?);
         let key = read_key(reader)?;
-        let condition = read_condition(reader, condition)?;
+        let condition = condition::read(reader, condition)?;
         let (is_once, has_done) = (mutation & ONCE != 0, mutation & DONE != 0);
         if has_done && !is_once {
             return Err(reader.damage("word of the names before one that is missing"));
@@ -447,45 +452,6 @@ fn encode_numbers(kind: u8, numbers: &[u64]) -> Bytes {
         buffer.put_u64_le(*number);
     }
     buffer.freeze()
-}
-
-fn condition_code(condition: &Condition) -> u8 {
-    match condition {
-        Condition::None => 0,
-        Condition::Absent => 1,
-        Condition::Exists => 2,
-        Condition::Revision(_) => 3,
-        Condition::Value(_) => 4,
-    }
-}
-
-/// Bytes that [`put_condition`] appends.
-fn condition_len(condition: &Condition) -> usize {
-    match condition {
-        Condition::None | Condition::Absent | Condition::Exists => 0,
-        Condition::Revision(_) => 8,
-        Condition::Value(value) => 4 + value.len(),
-    }
-}
-
-/// Appends what a condition has beside its code.
-fn put_condition(buffer: &mut BytesMut, condition: &Condition) {
-    match condition {
-        Condition::None | Condition::Absent | Condition::Exists => {}
-        Condition::Revision(revision) => buffer.put_u64_le(revision.0),
-        Condition::Value(value) => put_long(buffer, value),
-    }
-}
-
-fn read_condition(reader: &mut Reader, code: u8) -> Result<Condition, Damage> {
-    Ok(match code {
-        0 => Condition::None,
-        1 => Condition::Absent,
-        2 => Condition::Exists,
-        3 => Condition::Revision(Revision(reader.u64()?)),
-        4 => Condition::Value(read_value(reader)?),
-        other => return Err(reader.damage(format!("condition {other}"))),
-    })
 }
 
 fn read_key(reader: &mut Reader) -> Result<Key, Damage> {

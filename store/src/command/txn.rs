@@ -10,7 +10,7 @@ use bytes::{BufMut, BytesMut};
 use holdfast_common::limits::MAX_TXN_ITEMS;
 use holdfast_common::proto::kv::{Act, Action, Txn};
 
-use super::{condition_code, condition_len, put_condition, read_condition, read_key, read_value};
+use super::{condition, read_key, read_value};
 use crate::codec::{Reader, put_long, put_short};
 use crate::damage::Damage;
 
@@ -23,10 +23,9 @@ const ITEM_OVERHEAD_BYTES: usize = 3;
 
 /// Bytes that [`put`] appends.
 pub(super) fn encoded_len(txn: &Txn) -> usize {
-    let conditions = txn
-        .conditions
-        .iter()
-        .map(|(key, condition)| ITEM_OVERHEAD_BYTES + key.as_bytes().len() + condition_len(condition));
+    let conditions = txn.conditions.iter().map(|(key, condition)| {
+        ITEM_OVERHEAD_BYTES + key.as_bytes().len() + condition::encoded_len(condition)
+    });
     let actions = txn.actions().map(|action| {
         let value = match &action.act {
             Act::Put { value, .. } => 12 + value.len(),
@@ -42,8 +41,8 @@ pub(super) fn put(buffer: &mut BytesMut, txn: &Txn) {
     buffer.put_u16_le(txn.conditions.len() as u16);
     for (key, condition) in &txn.conditions {
         put_short(buffer, key.as_bytes());
-        buffer.put_u8(condition_code(condition));
-        put_condition(buffer, condition);
+        buffer.put_u8(condition::code(condition));
+        condition::put(buffer, condition);
     }
     for branch in [&txn.then, &txn.otherwise] {
         buffer.put_u16_le(branch.len() as u16);
@@ -71,7 +70,7 @@ pub(super) fn read(reader: &mut Reader) -> Result<Txn, Damage> {
     let mut conditions = Vec::with_capacity(reader.capacity(count, ITEM_OVERHEAD_BYTES));
     for _ in 0..count {
         let (key, code) = (read_key(reader)?, reader.u8()?);
-        conditions.push((key, read_condition(reader, code)?));
+        conditions.push((key, condition::read(reader, code)?));
     }
     let txn = Txn {
         conditions,
