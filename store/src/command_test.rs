@@ -128,7 +128,9 @@ fn any_command() -> impl Strategy<Value = Command> {
 proptest! {
     #[test]
     fn commands_read_back(command in any_command()) {
-        prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
+        let encoded = command.encode();
+        prop_assert_eq!(is_writes(&encoded), matches!(command, Command::Writes { .. }));
+        prop_assert_eq!(Command::decode(&encoded), Ok(command));
     }
 
     #[test]

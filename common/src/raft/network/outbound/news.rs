@@ -17,7 +17,8 @@ pub type Patience = fn(&Command) -> bool;
 pub(super) struct News {
     may_wait: Patience,
     patient: Duration,
-    /// The first and the last entry sent that did not have its commit told, of those that may not wait.
+    /// The first and the last entry sent that did not have its commit told, of those that may not wait. What lies between
+    /// is told with the last, at the latest: a range is changed in one way at a time, so there is hardly ever any.
     urgent: Option<(u64, u64)>,
 }
 
