@@ -148,7 +148,7 @@ impl Store {
         (client, tls): (Client, Option<Tls>),
     ) -> Result<Self, Error> {
         let timings = timings(config);
-        let Shares { engine, log, waiting } = config.memory();
+        let Shares { engine, log, waiting } = config.memory().apart_from_others(store);
         let (log, engine, disk) = open(dir, config, log, engine).await?;
         let ledger = Ledger::open(log.clone())?;
         recovery::resume(&engine, &log, &ledger, store).await?;

@@ -14,8 +14,9 @@ use super::Options;
 use super::error::Error;
 use super::keys::{self, GroupId};
 
-/// Fjall moves on to the next journal file every 64 MB and, past this total, flushes what keeps the oldest from going.
-const MAX_JOURNAL_BYTES: u64 = 256 * 1024 * 1024;
+/// Fjall moves on to the next journal file every 64 MB and, past this total, flushes what keeps the oldest from going, which is the
+/// `raft` keyspace: it fills slowly. Two files at a time, because what is removed at once keeps the disk busy at once.
+const MAX_JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Threads that flush and compact. With more than one, fjall's first only flushes, and hands compactions it meets back to
 /// the queue as fast as it can: it burns a core for as long as another one compacts.
 const WORKERS: usize = 1;
