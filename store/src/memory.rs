@@ -56,6 +56,17 @@ impl Shares {
             waiting: size(8),
         }
     }
+
+    /// With memtables of up to a quarter less, how much depends on the store. Replicas of the same ranges fill theirs at the same pace,
+    /// and would otherwise write them out, merge and remove files in the same seconds; apart, a majority is mostly at full speed.
+    pub(crate) fn apart_from_others(mut self, store: StoreId) -> Self {
+        // Multiples of the golden ratio lie apart from each other, however many there are (Knuth, TAOCP 3, 6.4).
+        let place = store.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
+        for bytes in [&mut self.engine.memtable_bytes, &mut self.log.memtable_bytes] {
+            *bytes -= (*bytes >> 18) * place;
+        }
+        self
+    }
 }
 
 /// What a store takes that was told nothing: the default, or less where it may not have that much. Two thirds of what the control
@@ -104,19 +115,6 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
         Some(around.collect::<Vec<_>>())
     };
     groups.lines().filter_map(of_line).flatten().collect()
-}
-
-impl Shares {
-    /// With memtables of up to a quarter less, how much depends on the store. Replicas of the same ranges fill theirs at the same pace,
-    /// and would otherwise write them out, merge and remove files in the same seconds; apart, a majority is always at full speed.
-    pub(crate) fn apart_from_others(mut self, store: StoreId) -> Self {
-        // Multiples of the golden ratio lie apart from each other, however many there are (Knuth, TAOCP 3, 6.4).
-        let place = store.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-        for bytes in [&mut self.engine.memtable_bytes, &mut self.log.memtable_bytes] {
-            *bytes -= (*bytes >> 18) * place;
-        }
-        self
-    }
 }
 
 /// Room for the writes that a store has taken and not answered, over all its ranges. Cheap to clone.
