@@ -15,7 +15,7 @@ use fjall::PersistMode;
 use holdfast_common::clock;
 use holdfast_common::failpoint::{self, Step};
 use holdfast_common::raft::journal::{Acknowledged, SEAL_KEY, Seal};
-use holdfast_common::raft::lsm::{Database, Keyspace, OwnedWriteBatch};
+use holdfast_common::raft::lsm::{Database, Keyspace, MemtableBound, OwnedWriteBatch};
 use holdfast_common::raft::tables::TableWatch;
 use holdfast_common::telemetry::disk;
 use parking_lot::{Mutex, RwLock};
@@ -132,10 +132,10 @@ impl Committer {
         commits: u64,
         acknowledged: Acknowledged,
     ) -> io::Result<Self> {
-        let gather = options.gather;
         let worker = Worker {
+            memtable: MemtableBound::new(&shared.data, options.memtable_bytes.max(1 << 20)),
             shared,
-            gather,
+            gather: options.gather,
             commits,
             durable: commits,
             acknowledged,
@@ -184,6 +184,7 @@ impl Committer {
 /// The data thread's own state.
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    memtable: MemtableBound,
     gather: Duration,
     /// Batches committed over the life of the directory.
     commits: u64,
@@ -285,6 +286,7 @@ impl Worker {
             behind.for_each(|row| put(&mut rest, &shared.data, row));
             rest.durability(Some(PersistMode::Buffer)).commit()?;
         }
+        self.memtable.keep()?;
         failpoint::reached(Step::DataWritten);
         self.commits += 1;
         disk::written(disk::Kind::Wal, bytes as u64);

@@ -503,3 +503,25 @@ async fn what_was_fetched_is_in_memory_when_it_is_read() {
     }
     assert_eq!(loaded(), 0, "nothing is left to load");
 }
+
+#[tokio::test]
+async fn the_size_of_memtables_is_that_of_the_last_opening() {
+    let dir = TempDir::new().unwrap();
+    let value = "v".repeat(1 << 20);
+    for (memtable_bytes, is_written_out) in [(64 << 20, false), (2 << 20, true)] {
+        let options = Options {
+            memtable_bytes,
+            ..Options::default()
+        };
+        let engine = Engine::open(dir.path(), options).unwrap();
+        engine.write(batch(&[
+            ("a", Some(&value)),
+            ("b", Some(&value)),
+            ("c", Some(&value)),
+        ]));
+        let shared = engine.0.shared.clone();
+        engine.close().await;
+        let written = shared.data.table_count() + shared.data.sealed_memtable_count();
+        assert_eq!(written > 0, is_written_out, "with {memtable_bytes} bytes");
+    }
+}

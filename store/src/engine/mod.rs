@@ -51,7 +51,7 @@ pub struct Options {
     /// Memory for rows written lately, which answer point reads without a search, bytes; those not yet committed count, and stay
     /// whatever they take.
     pub row_cache_bytes: usize,
-    /// Size at which a memtable is written out, bytes.
+    /// Size at which a memtable is written out, bytes; at least 1 MiB.
     pub memtable_bytes: u64,
     /// Journal size at which the oldest memtables are written out, bytes.
     pub journal_bytes: u64,

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use fjall::KeyspaceCreateOptions;
 use holdfast_common::raft::journal::{self, Acknowledged, SEAL_KEY, Seal};
 use holdfast_common::raft::lsm::{self, Database, Keyspace};
 
@@ -41,8 +40,7 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<Opened, OpenError> {
             .manual_journal_persist(true)
     };
     let db = lsm::open(dir, configured).map_err(refused)?;
-    let create = || KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes.max(1 << 20));
-    let data = db.keyspace(KEYSPACE, create).map_err(refused)?;
+    let data = db.keyspace(KEYSPACE, lsm::bounded_elsewhere).map_err(refused)?;
     let commits = match data.get(SEAL_KEY).map_err(refused)? {
         None => 0,
         Some(row) => {

@@ -18,8 +18,9 @@ use tokio::runtime::Handle;
 use crate::clock;
 use crate::failpoint::{self, Step};
 use crate::raft::journal::{Acknowledged, SEAL_KEY, Seal};
+use crate::raft::lsm::MemtableBound;
 
-use super::database::{Database, Row, Space};
+use super::database::{Database, KEYSPACES, Row, Space};
 use super::error::Error;
 use super::health::Health;
 use super::keys;
@@ -61,6 +62,7 @@ pub(super) struct Committer {
     /// Who waits on this runtime is told there; without one, here.
     pub(super) runtime: Option<Handle>,
     pub(super) sweeps: Sweeps,
+    pub(super) memtables: [MemtableBound; KEYSPACES],
     /// The number of the last batch, for others to see.
     pub(super) commits: Arc<AtomicU64>,
     /// The last batch that is on disk.
@@ -153,6 +155,9 @@ impl Committer {
         keep_last_of_each_key(rows);
         let bytes = rows.iter().map(Row::bytes).sum();
         self.database.commit(rows.drain(..))?;
+        for memtable in &mut self.memtables {
+            memtable.keep()?;
+        }
         failpoint::reached(Step::LogWritten);
         self.metrics.observe_batch(bytes);
         self.commits.store(commit, Ordering::Relaxed);

@@ -90,9 +90,9 @@ impl Database {
                     .cache_size(options.block_cache_bytes)
                     .worker_threads(WORKERS)
             })?;
-            let raft = fjall.keyspace(keys::RAFT_KEYSPACE, || keyspace_options(options))?;
+            let raft = fjall.keyspace(keys::RAFT_KEYSPACE, keyspace_options)?;
             let log = fjall.keyspace(keys::LOG_KEYSPACE, || {
-                keyspace_options(options).filter_policy(FilterPolicy::disabled())
+                keyspace_options().filter_policy(FilterPolicy::disabled())
             })?;
             Ok(Self {
                 fjall,
@@ -202,11 +202,10 @@ impl Database {
     }
 }
 
-fn keyspace_options(options: &Options) -> KeyspaceCreateOptions {
+fn keyspace_options() -> KeyspaceCreateOptions {
     // Leveled compaction, the default, is the only one that is safe here: FIFO loses logs.
-    KeyspaceCreateOptions::default()
+    lsm::bounded_elsewhere()
         .manual_journal_persist(true)
-        .max_memtable_size(options.memtable_bytes)
         .data_block_compression_policy(CompressionPolicy::disabled())
 }
 

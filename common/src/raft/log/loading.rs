@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::raft::journal::{self, Acknowledged, SEAL_KEY, Seal};
+use crate::raft::lsm::MemtableBound;
 use crate::raft::tables::TableWatch;
 use crate::raft::types::Entry;
 
@@ -54,6 +55,9 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
     let commits = Arc::new(AtomicU64::new(last));
     let metrics = Metrics::new();
     let tables = database.keyspaces().map(TableWatch::new);
+    let memtables = database
+        .keyspaces()
+        .map(|keyspace| MemtableBound::new(keyspace, options.memtable_bytes));
     let committer = Committer {
         database: Arc::clone(&database),
         queue: Arc::clone(&queue),
@@ -62,6 +66,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, OpenError> {
         metrics: metrics.clone(),
         runtime,
         sweeps,
+        memtables,
         commits: Arc::clone(&commits),
         durable: last,
     };

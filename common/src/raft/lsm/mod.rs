@@ -3,11 +3,13 @@
 //! With the feature `simulation`, the same names stand for either fjall or a simulated disk, whichever there is where a database is
 //! opened; see [`crate::simulation`]. That is a feature of tests: a release has fjall alone.
 
+mod memtable;
 #[cfg(not(feature = "simulation"))]
 mod real;
 #[cfg(feature = "simulation")]
 mod switch;
 
+pub use self::memtable::{MemtableBound, bounded_elsewhere};
 #[cfg(not(feature = "simulation"))]
 pub use self::real::*;
 #[cfg(feature = "simulation")]

@@ -125,3 +125,24 @@ async fn local_records_survive_a_crash() {
         assert_eq!(values, [n, n]);
     }
 }
+
+#[tokio::test]
+async fn the_size_of_memtables_is_that_of_the_last_opening() {
+    let dir = directory();
+    for (memtable_bytes, is_written_out) in [(32 << 20, false), (64 << 10, true)] {
+        let options = Options {
+            memtable_bytes,
+            ..Options::default()
+        };
+        let engine = LogEngine::open(dir.path(), options).expect("opened");
+        let database = engine.shared.database.clone();
+        let mut log = group(&engine, 1);
+        log.truncate_after(None).await.expect("truncated");
+        append(&mut log, vec![entry_of(1, 0, 100 << 10)]).await;
+        drop(log);
+        engine.close().await;
+        let [_, entries] = database.keyspaces();
+        let written = entries.table_count() + entries.sealed_memtable_count();
+        assert_eq!(written > 0, is_written_out, "with {memtable_bytes} bytes");
+    }
+}
