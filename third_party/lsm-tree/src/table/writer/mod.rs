@@ -331,7 +331,9 @@ impl Writer {
 
         self.index_writer
             .register_data_block(KeyedBlockHandle::new(
-                last.key.user_key.clone(),
+                // A copy: in a merge the key is a part of the block it was read from, which the index would keep in memory until the
+                // table is finished, all of them together as much as the table.
+                UserKey::from(last.key.user_key.as_ref()),
                 last.key.seqno,
                 BlockHandle::new(self.meta.file_pos, bytes_written),
             ))?;
