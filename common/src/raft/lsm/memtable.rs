@@ -22,8 +22,7 @@ pub fn bounded_elsewhere() -> KeyspaceCreateOptions {
 pub struct MemtableBound {
     keyspace: Keyspace,
     bytes: u64,
-    /// Puts a new memtable in place of the full one, which also removes files that were waiting for that: too slow for a thread that
-    /// others wait for.
+    /// Puts a new memtable in place of the full one: too slow for a thread that others wait for.
     rotation: Option<JoinHandle<fjall::Result<bool>>>,
 }
 
@@ -54,10 +53,10 @@ impl MemtableBound {
         }
         let full = keyspace.clone();
         let thread = thread::Builder::new().name("memtable".to_owned());
-        match thread.spawn(move || full.rotate_memtable()) {
+        match thread.spawn(move || replace(&full)) {
             Ok(rotation) => self.rotation = Some(rotation),
             // Slow is better than not at all.
-            Err(_) => drop(keyspace.rotate_memtable()?),
+            Err(_) => drop(replace(keyspace)?),
         }
         Ok(())
     }
@@ -70,6 +69,13 @@ impl Drop for MemtableBound {
             tracing::warn!(%error, "a memtable was not replaced");
         }
     }
+}
+
+/// Waits first for a merge, or another memtable, that is just being put into place: its files go to disk before that. Fjall would wait
+/// for it with the journal locked, and who commits for both.
+fn replace(keyspace: &fjall::Keyspace) -> fjall::Result<bool> {
+    drop(keyspace.tree.get_version_history_lock());
+    keyspace.rotate_memtable()
 }
 
 fn outcome(rotation: JoinHandle<fjall::Result<bool>>) -> fjall::Result<bool> {
