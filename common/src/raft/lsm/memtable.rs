@@ -9,7 +9,7 @@ use fjall::{AbstractTree as _, KeyspaceCreateOptions};
 
 use super::{Keyspace, fjalls};
 
-/// What fjall is told, bytes: more than anybody who keeps a [`MemtableBound`] lets come together.
+/// What fjall is told, bytes. A [`MemtableBound`] of less comes first; of a larger one this is what holds.
 const FJALLS_OWN: u64 = 1 << 30;
 
 /// Options of a keyspace whose memtable is kept within a [`MemtableBound`].
