@@ -16,6 +16,9 @@ pub struct LoadArgs {
     /// Concurrent clients, each with one request under way
     #[arg(long, default_value_t = 64)]
     pub clients: usize,
+    /// Clients that share a connection, by HTTP/2; 1 gives each its own, by HTTP/1.1
+    #[arg(long, default_value_t = 1, value_parser = sharing)]
+    pub clients_per_connection: usize,
     /// Threads to spread the clients over
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
@@ -73,6 +76,13 @@ impl LoadArgs {
     }
 }
 
+fn sharing(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(clients) if clients > 0 => Ok(clients),
+        _ => Err("must be a number of clients, at least 1".to_owned()),
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
@@ -112,6 +122,7 @@ mod tests {
             "bench --seconds -1",
             "bench --seconds 0",
             "bench --clients 0",
+            "bench --clients-per-connection 0",
             "bench --rate 0",
         ] {
             assert!(workload(line).is_err(), "{line}");

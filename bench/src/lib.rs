@@ -5,14 +5,14 @@
 //!
 //! # How it is built
 //! ```text
-//! workload ─▶ plan (pure: seed → operations) ─▶ driver ─▶ session ─▶ http::Connection │ etcd
+//! workload ─▶ plan (pure: seed → operations) ─▶ driver ─▶ session ─▶ http::Connection │ http::Share │ etcd
 //!                keys, zipf                       │
 //!                                                 └─▶ recorder ─▶ report
 //! ```
 //! * **The client must be cheap.** Generator and cluster usually share a machine, so each microsecond spent here is one that
 //!   the cluster does not get. A client thread runs one `current_thread` runtime; each client owns one keep-alive connection
 //!   spoken by the small HTTP/1.1 client in [`http`], which writes a request with one system call and reads the answer with
-//!   one more, from buffers that it reuses.
+//!   one more, from buffers that it reuses; or it shares one with others by HTTP/2, as clients of gRPC do.
 //! * **Two ways to apply load.** Closed: each client sends its next request when the last is answered, which measures
 //!   capacity. Open (`rate`): requests are due at fixed instants whatever the server does, and latency counts from the
 //!   instant a request was *due*, so a stall shows in every request that it delayed (no coordinated omission).
@@ -25,6 +25,7 @@ mod args;
 mod driver;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod holdfast;
 pub mod http;
 mod keys;
 mod library;
@@ -39,6 +40,7 @@ mod zipf;
 
 pub use args::LoadArgs;
 pub use driver::run;
+pub use holdfast::Routes;
 pub use http::Access;
 pub use keys::{Key, KeySpace};
 pub use library::Routers;

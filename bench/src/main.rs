@@ -31,7 +31,8 @@ impl Args {
         if let Some(url) = &self.etcd {
             return Ok(Target::Etcd(holdfast_bench::etcd::Endpoint::new(url)?));
         }
-        Target::holdfast(&self.router)
+        let target = Target::holdfast(&self.router)?;
+        Ok(target.with_clients_per_connection(self.load.clients_per_connection))
     }
 }
 

@@ -227,6 +227,10 @@ fn row(name: &str, count: u64, rate: f64, latency: &Latency) -> [String; 8] {
 mod tests {
     use std::time::Duration;
 
+    fn target() -> Target {
+        Target::holdfast(["127.0.0.1:1"]).expect("an address")
+    }
+
     use super::*;
     use crate::{
         recorder::Sort,
@@ -248,7 +252,7 @@ mod tests {
             );
         }
         recorder.record(Sort::Update, true, Duration::ZERO, Err(Failure::Status(503)));
-        Report::new(&workload, &Target::Holdfast(Vec::new()), &recorder)
+        Report::new(&workload, &target(), &recorder)
     }
 
     #[test]
@@ -304,11 +308,7 @@ mod tests {
 
     #[test]
     fn a_run_without_operations_reports_zeroes() {
-        let report = Report::new(
-            &Workload::new(Kind::Get),
-            &Target::Holdfast(Vec::new()),
-            &Recorder::default(),
-        );
+        let report = Report::new(&Workload::new(Kind::Get), &target(), &Recorder::default());
         assert_eq!(
             (report.operations, report.latency.p99_us, report.latency.mean_us),
             (0, 0, 0.0)

@@ -1,23 +1,21 @@
 //! One client's dealings with the target: what an operation is on the wire, and what its answer counts as.
 
-use std::{io, net::ToSocketAddrs, time::Duration};
+use std::io;
 
 use crate::{
     Error,
-    http::{Access, Connection, Endpoint, RequestError},
+    holdfast::{HoldfastSession, Routes},
+    http::{Access, RequestError},
     keys::Key,
     library::{LibrarySession, Routers},
     workload::Consistency,
 };
 
-/// How long a client waits before it dials again: a dead target must not turn the closed loop into a busy one.
-const REDIAL_PAUSE: Duration = Duration::from_millis(20);
-
 /// Whom to load.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// A Holdfast cluster, through its routers; clients spread over them and move on to the next when one fails.
-    Holdfast(Vec<Endpoint>),
+    /// A Holdfast cluster, through its routers.
+    Holdfast(Routes),
     /// A Holdfast cluster, by way of the client crate.
     Library(Routers),
     /// An etcd member.
@@ -73,18 +71,6 @@ pub(crate) enum Session {
     Etcd(crate::etcd::EtcdSession),
 }
 
-#[derive(Debug)]
-pub(crate) struct HoldfastSession {
-    routers: Vec<Endpoint>,
-    /// Index of the router in use.
-    current: usize,
-    /// Absent before the first request, after a failure, and while a request is under way: whoever gives up on a request
-    /// drops its connection with it.
-    connection: Option<Connection>,
-    /// Appended to the path of a read.
-    read_query: &'static str,
-}
-
 impl Target {
     /// A Holdfast cluster that asks nobody who they are, from its routers' addresses: `http://HOST:PORT` or `HOST:PORT`, at
     /// least one.
@@ -97,17 +83,17 @@ impl Target {
         routers: impl IntoIterator<Item = S>,
         access: &Access,
     ) -> Result<Self, Error> {
-        let routers: Vec<_> = routers
-            .into_iter()
-            .map(|router| resolve(router.as_ref(), access))
-            .collect::<Result<_, _>>()?;
-        if routers.is_empty() {
-            return Err(Error::InvalidTarget {
-                target: String::new(),
-                reason: "no router given".to_owned(),
-            });
+        Routes::resolve(routers, access).map(Self::Holdfast)
+    }
+
+    /// Has so many clients of a Holdfast cluster share a connection, by HTTP/2, where it is more than one; otherwise each has its
+    /// own, by HTTP/1.1. Other targets are as they were.
+    #[must_use]
+    pub fn with_clients_per_connection(self, clients: usize) -> Self {
+        match self {
+            Self::Holdfast(routes) => Self::Holdfast(routes.with_clients_per_connection(clients)),
+            other => other,
         }
-        Ok(Self::Holdfast(routers))
     }
 
     /// A Holdfast cluster, by way of the client crate.
@@ -129,28 +115,6 @@ impl Target {
     }
 }
 
-fn resolve(router: &str, access: &Access) -> Result<Endpoint, Error> {
-    let invalid = |reason: String| Error::InvalidTarget {
-        target: router.to_owned(),
-        reason,
-    };
-    let (secured, address) = match router.strip_prefix("https://") {
-        Some(address) => (true, address),
-        None => (false, router.strip_prefix("http://").unwrap_or(router)),
-    };
-    let address = address.trim_end_matches('/');
-    let mut resolved = address
-        .to_socket_addrs()
-        .map_err(|error| invalid(error.to_string()))?;
-    let resolved = resolved.next().ok_or_else(|| invalid("no address".to_owned()))?;
-    let name = address.rsplit_once(':').map_or(address, |(name, _)| name);
-    let endpoint = match secured {
-        true => Endpoint::secured(resolved, name.trim_matches(['[', ']']), access).map_err(invalid)?,
-        false => Endpoint::plain(resolved),
-    };
-    Ok(endpoint.in_the_name_of(access))
-}
-
 /// Connects clients `clients` to the target, each over what it will use.
 pub(crate) async fn connect(
     target: &Target,
@@ -158,14 +122,9 @@ pub(crate) async fn connect(
     consistency: Consistency,
 ) -> Result<Vec<Session>, Error> {
     match target {
-        Target::Holdfast(routers) => {
-            let mut sessions = Vec::with_capacity(clients.len());
-            for client in clients {
-                sessions.push(Session::Holdfast(
-                    HoldfastSession::connect(routers, client, consistency).await?,
-                ));
-            }
-            Ok(sessions)
+        Target::Holdfast(routes) => {
+            let sessions = routes.connect(clients, consistency).await?;
+            Ok(sessions.into_iter().map(Session::Holdfast).collect())
         }
         Target::Library(routers) => {
             let mut sessions = Vec::with_capacity(clients.len());
@@ -211,96 +170,15 @@ impl Session {
     }
 }
 
-impl HoldfastSession {
-    async fn connect(routers: &[Endpoint], client: usize, consistency: Consistency) -> Result<Self, Error> {
-        let read_query = match consistency {
-            Consistency::Linearizable => "",
-            Consistency::Stale => "?consistency=stale",
-        };
-        let current = client % routers.len();
-        let dial = Connection::open(&routers[current]).await;
-        let connection = dial.map_err(|error| Error::Connect {
-            target: routers[current].address.to_string(),
-            failure: Failure::Connect(error.kind()),
-        })?;
-        Ok(Self {
-            routers: routers.to_vec(),
-            current,
-            connection: Some(connection),
-            read_query,
-        })
-    }
-
-    async fn put(&mut self, key: Key, value: &[u8]) -> Result<Answer, Failure> {
-        match self
-            .exchange("PUT", &["/v1/kv/", key.as_str()], Some(value))
-            .await?
-        {
-            201 | 204 => Ok(Answer::Done),
-            status => Err(Failure::Status(status)),
-        }
-    }
-
-    async fn get(&mut self, key: Key) -> Result<Answer, Failure> {
-        let query = self.read_query;
-        match self
-            .exchange("GET", &["/v1/kv/", key.as_str(), query], None)
-            .await?
-        {
-            200 => Ok(Answer::Done),
-            404 => Ok(Answer::NotFound),
-            status => Err(Failure::Status(status)),
-        }
-    }
-
-    async fn scan(&mut self, from: Key, limit: u32) -> Result<Answer, Failure> {
-        let limit = limit.to_string();
-        match self
-            .exchange("GET", &["/v1/kv?start=", from.as_str(), "&limit=", &limit], None)
-            .await?
-        {
-            200 => Ok(Answer::Done),
-            status => Err(Failure::Status(status)),
-        }
-    }
-
-    /// One request and the status of its answer.
-    async fn exchange(&mut self, method: &str, target: &[&str], body: Option<&[u8]>) -> Result<u16, Failure> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.redial().await?,
-        };
-        match connection.request(method, target, body).await {
-            Ok(response) => {
-                let status = response.status;
-                self.connection = Some(connection).filter(Connection::is_reusable);
-                Ok(status)
-            }
-            Err(error) => {
-                self.current = (self.current + 1) % self.routers.len();
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn redial(&mut self) -> Result<Connection, Failure> {
-        match Connection::open(&self.routers[self.current]).await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
-                self.current = (self.current + 1) % self.routers.len();
-                tokio::time::sleep(REDIAL_PAUSE).await;
-                Err(Failure::Connect(error.kind()))
-            }
-        }
-    }
-}
-
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::Closed => Self::Closed,
+            RequestError::Closed | RequestError::NotSent => Self::Closed,
             RequestError::Io(error) => Self::Io(error.kind()),
-            RequestError::Malformed(_) | RequestError::Surplus => Self::Malformed,
+            RequestError::Malformed(_)
+            | RequestError::Surplus
+            | RequestError::Http2(_)
+            | RequestError::Unsendable => Self::Malformed,
         }
     }
 }
@@ -317,8 +195,8 @@ mod tests {
             "http://127.0.0.1:7400/",
         ] {
             match Target::holdfast([text]) {
-                Ok(Target::Holdfast(routers)) => {
-                    let addresses: Vec<_> = routers.iter().map(|router| router.address).collect();
+                Ok(Target::Holdfast(routes)) => {
+                    let addresses: Vec<_> = routes.addresses().collect();
                     assert_eq!(addresses, ["127.0.0.1:7400".parse().expect("an address")])
                 }
                 other => panic!("{text}: {other:?}"),

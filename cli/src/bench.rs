@@ -34,7 +34,7 @@ pub(crate) struct BenchArgs {
 /// How requests are sent.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Via {
-    /// By a bare connection for each client, which costs the generator little: what the cluster can do
+    /// By bare connections, which cost the generator little: what the cluster can do
     #[default]
     Wire,
     /// By the client crate, with its retries and write-once names: what a program gets
@@ -65,6 +65,7 @@ impl BenchArgs {
                     token: self.login.token()?,
                 };
                 Target::holdfast_as(&self.router, &access)
+                    .map(|target| target.with_clients_per_connection(self.load.clients_per_connection))
             }
             Via::Client => Target::library(Routers {
                 addresses: self.router.iter().map(|router| absolute(router)).collect(),

@@ -32,7 +32,7 @@ pub struct Response<'a> {
     pub body: &'a [u8],
 }
 
-/// Why a request got no answer. Whether the server acted on it is unknown.
+/// Why a request got no answer. Whether the server acted on it is unknown unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The server closed the connection before the answer was complete.
@@ -47,6 +47,25 @@ pub enum RequestError {
     /// Bytes followed the answer that no request asked for.
     #[error("bytes after the answer")]
     Surplus,
+    /// The connection had ended before the request was sent.
+    #[error("the connection had ended")]
+    NotSent,
+    /// HTTP/2 went wrong, for this request or the whole connection.
+    #[error(transparent)]
+    Http2(h2::Error),
+    /// What was to be asked for is no address.
+    #[error("not a path")]
+    Unsendable,
+}
+
+impl From<h2::Error> for RequestError {
+    fn from(error: h2::Error) -> Self {
+        match error.get_io().map(io::Error::kind) {
+            Some(kind) => Self::Io(kind.into()),
+            None if error.is_go_away() => Self::Closed,
+            None => Self::Http2(error),
+        }
+    }
 }
 
 impl Connection {

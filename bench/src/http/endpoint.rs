@@ -3,6 +3,7 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -36,6 +37,10 @@ pub struct Endpoint {
     secured: Option<(TlsConnector, ServerName<'static>)>,
     /// The headers that every request has: the host, and the token if there is one. No line end behind the last.
     head: Vec<u8>,
+    /// What a path is put behind, for HTTP/2: `http://HOST:PORT`.
+    origin: String,
+    /// The token as a header, for HTTP/2.
+    authorization: Option<HeaderValue>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -51,6 +56,8 @@ impl Endpoint {
             address,
             secured: None,
             head: format!("host: {address}").into_bytes(),
+            origin: format!("http://{address}"),
+            authorization: None,
         }
     }
 
@@ -67,6 +74,7 @@ impl Endpoint {
         let secured = Some((TlsConnector::from(config), name));
         Ok(Self {
             secured,
+            origin: format!("https://{address}"),
             ..Self::plain(address)
         })
     }
@@ -77,8 +85,17 @@ impl Endpoint {
         if let Some(token) = &access.token {
             self.head.extend_from_slice(b"\r\nauthorization: Bearer ");
             self.head.extend_from_slice(token.as_bytes());
+            self.authorization = HeaderValue::try_from(format!("Bearer {token}")).ok();
         }
         self
+    }
+
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
 
     pub(super) fn head(&self) -> &[u8] {
@@ -86,13 +103,25 @@ impl Endpoint {
     }
 
     pub(super) async fn dial(&self) -> io::Result<Stream> {
+        self.dial_for(None).await
+    }
+
+    /// As [`Endpoint::dial`], and with TLS says that HTTP/2 is to be spoken.
+    pub(super) async fn dial_http2(&self) -> io::Result<Stream> {
+        self.dial_for(Some(vec![b"h2".to_vec()])).await
+    }
+
+    async fn dial_for(&self, protocols: Option<Vec<Vec<u8>>>) -> io::Result<Stream> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         match &self.secured {
             None => Ok(Stream::Plain(stream)),
             Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await?;
-                Ok(Stream::Secured(Box::new(stream)))
+                let connecting = match protocols {
+                    None => connector.connect(name.clone(), stream),
+                    Some(protocols) => connector.with_alpn(protocols).connect(name.clone(), stream),
+                };
+                Ok(Stream::Secured(Box::new(connecting.await?)))
             }
         }
     }

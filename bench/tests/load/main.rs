@@ -1,6 +1,7 @@
 //! The load generator against a small HTTP server in memory that speaks the router's data routes.
 
 mod server;
+mod sharing;
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A hyper server over a map: the router's data routes, with troubles to order.
+//! A hyper server over a map: the router's data routes in HTTP/1.1 and HTTP/2, with troubles to order.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,16 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn,
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
 };
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
+};
 
 /// What the server does wrong.
 #[derive(Clone, Copy)]
@@ -28,7 +32,7 @@ pub(crate) enum Trouble {
     Status(u16),
     /// Never answers.
     Silence,
-    /// Closes every connection after this many requests, in the middle of keep-alive.
+    /// Ends every connection after this many requests: no keep-alive any more, GOAWAY in HTTP/2.
     CloseAfter(usize),
 }
 
@@ -104,38 +108,45 @@ async fn accept(listener: std::net::TcpListener, handler: Handler, accepted: Arc
     let listener = TcpListener::from_std(listener).expect("a runtime with IO");
     while let Ok((socket, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
-        let (handler, served) = (handler.clone(), Arc::new(AtomicUsize::new(0)));
-        let service = service_fn(move |request| {
-            let (handler, served) = (handler.clone(), Arc::clone(&served));
-            async move {
-                handler
-                    .answer(request, served.fetch_add(1, Ordering::Relaxed) + 1)
-                    .await
+        tokio::spawn(connection(socket, handler.clone()));
+    }
+}
+
+/// HTTP/1.1 or HTTP/2, as the client begins it.
+async fn connection(socket: TcpStream, handler: Handler) {
+    let (served, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let ending = Arc::clone(&enough);
+    let service = service_fn(move |request| {
+        let (handler, ending) = (handler.clone(), Arc::clone(&ending));
+        let number = served.fetch_add(1, Ordering::Relaxed) + 1;
+        async move {
+            if matches!(handler.trouble, Trouble::CloseAfter(limit) if number == limit) {
+                ending.notify_one();
             }
-        });
-        // The client's going away is how every connection ends.
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+            handler.answer(request).await
+        }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    let connection = server.serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    // The client's going away is how every connection ends.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = enough.notified() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
     }
 }
 
 impl Handler {
-    async fn answer(
-        self,
-        request: Request<Incoming>,
-        served: usize,
-    ) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut response = match self.trouble {
+        Ok(match self.trouble {
             Trouble::Silence => std::future::pending().await,
             Trouble::Status(status) => with_status(StatusCode::from_u16(status).expect("a status")),
             Trouble::None | Trouble::CloseAfter(_) => self.serve(request).await,
-        };
-        if matches!(self.trouble, Trouble::CloseAfter(limit) if served == limit) {
-            response
-                .headers_mut()
-                .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-        }
-        Ok(response)
+        })
     }
 
     async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {

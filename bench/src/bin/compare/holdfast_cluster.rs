@@ -142,7 +142,7 @@ impl HoldfastCluster {
     }
 
     /// The cluster as one side of the comparison.
-    pub(crate) fn contender(&self) -> anyhow::Result<Contender> {
+    pub(crate) fn contender(&self, clients_per_connection: usize) -> anyhow::Result<Contender> {
         let file = self.data_dir.join("cluster.json");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let members = serde_json::from_str::<ClusterFile>(&text)
@@ -152,7 +152,8 @@ impl HoldfastCluster {
             .into_iter()
             .filter_map(|member| Some((member.name, member.pid?)))
             .collect();
-        let target = Target::holdfast([self.router.to_string()])?;
+        let target =
+            Target::holdfast([self.router.to_string()])?.with_clients_per_connection(clients_per_connection);
         Ok(Contender {
             system: System::Holdfast,
             target,

@@ -76,6 +76,9 @@ struct Args {
     /// Clients that share a connection to etcd
     #[arg(long, default_value_t = 256)]
     etcd_clients_per_connection: usize,
+    /// Clients that share a connection to Holdfast, by HTTP/2; 1 gives each its own, by HTTP/1.1
+    #[arg(long, default_value_t = 1)]
+    holdfast_clients_per_connection: usize,
     /// Holdfast's program [default: `holdfast` beside this program]
     #[arg(long, env = "HOLDFAST_BIN", value_name = "PATH")]
     holdfast: Option<PathBuf>,
@@ -156,7 +159,7 @@ fn start(args: &Args, fleet: &Fleet) -> anyhow::Result<Vec<rounds::Contender>> {
             let cluster = HoldfastCluster::start(fleet, &program, base_port).await?;
             let leaders = cluster.split_and_spread(args.keys, args.ranges).await?;
             println!("holdfast: router on port {base_port}; leaders by store: {leaders:?}");
-            contenders.push(cluster.contender()?);
+            contenders.push(cluster.contender(args.holdfast_clients_per_connection)?);
         }
         if args.systems.contains(&System::Etcd) {
             let program = binaries::etcd(args.etcd.as_deref())?;
