@@ -76,7 +76,11 @@ impl LoadArgs {
     }
 }
 
-fn sharing(text: &str) -> Result<usize, String> {
+/// Reads how many clients share a connection.
+///
+/// # Errors
+/// It is not a number of at least 1.
+pub fn sharing(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(clients) if clients > 0 => Ok(clients),
         _ => Err("must be a number of clients, at least 1".to_owned()),

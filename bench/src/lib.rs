@@ -38,7 +38,7 @@ mod session;
 mod workload;
 mod zipf;
 
-pub use args::LoadArgs;
+pub use args::{LoadArgs, sharing};
 pub use driver::run;
 pub use holdfast::Routes;
 pub use http::Access;

@@ -1,5 +1,7 @@
 //! A client that uses the client crate, as programs do: what an application gets, rather than what the server can.
 
+use std::ops::Range;
+
 use holdfast_client::{Client, Error as ClientError, Options, Scan};
 
 use futures::{TryStreamExt, future};
@@ -21,9 +23,11 @@ pub struct Routers {
     pub addresses: Vec<String>,
     /// What the clients do; in whose name, and whom they believe.
     pub options: Options,
+    /// Clients that share one of the crate's, and with it its connections, at least 1.
+    pub sharing: usize,
 }
 
-/// One client, with connections of its own.
+/// One client, or its share of one.
 #[derive(Debug)]
 pub(crate) struct LibrarySession {
     client: Client,
@@ -50,13 +54,27 @@ impl Routers {
         Ok(self)
     }
 
-    /// Client number `client`, connected.
+    /// Clients `clients`, connected.
     pub(crate) async fn connect(
         &self,
-        client: usize,
+        clients: Range<usize>,
         consistency: Consistency,
-    ) -> Result<LibrarySession, Error> {
-        let address = &self.addresses[client % self.addresses.len()];
+    ) -> Result<Vec<LibrarySession>, Error> {
+        let sharing = self.sharing.max(1);
+        let mut sessions = Vec::with_capacity(clients.len());
+        let mut shared = None;
+        for (place, client) in clients.enumerate() {
+            if place % sharing == 0 {
+                shared = Some(self.connect_one(client / sharing).await?);
+            }
+            let Some(client) = shared.clone() else { continue };
+            sessions.push(LibrarySession { client, consistency });
+        }
+        Ok(sessions)
+    }
+
+    async fn connect_one(&self, number: usize) -> Result<Client, Error> {
+        let address = &self.addresses[number % self.addresses.len()];
         let refused = |error: ClientError| Error::Connect {
             target: address.clone(),
             failure: failure(&error),
@@ -64,7 +82,7 @@ impl Routers {
         let client = Client::with(address, self.options.clone()).map_err(refused)?;
         let mut first = std::pin::pin!(client.scan(Scan::everything().keys_only().limit(1)));
         first.try_next().await.map_err(refused)?;
-        Ok(LibrarySession { client, consistency })
+        Ok(client)
     }
 }
 
@@ -113,8 +131,12 @@ mod tests {
     fn what_no_client_can_be_made_for_is_refused_before_the_load() {
         let of = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
-            let options = Options::default();
-            Routers { addresses, options }.checked()
+            let routers = Routers {
+                addresses,
+                options: Options::default(),
+                sharing: 1,
+            };
+            routers.checked()
         };
         assert!(of(&["http://127.0.0.1:7400"]).is_ok());
         for bad in [&[] as &[&str], &["127.0.0.1:7400"], &["https://127.0.0.1:7400"]] {

@@ -127,11 +127,8 @@ pub(crate) async fn connect(
             Ok(sessions.into_iter().map(Session::Holdfast).collect())
         }
         Target::Library(routers) => {
-            let mut sessions = Vec::with_capacity(clients.len());
-            for client in clients {
-                sessions.push(Session::Library(routers.connect(client, consistency).await?));
-            }
-            Ok(sessions)
+            let sessions = routers.connect(clients, consistency).await?;
+            Ok(sessions.into_iter().map(Session::Library).collect())
         }
         #[cfg(feature = "etcd")]
         Target::Etcd(endpoint) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use holdfast_bench::{Access, Error, LoadArgs, Routers, Target};
+use holdfast_client::Options;
 
 use crate::api::{Login, absolute};
 use crate::exit::{Failure, Outcome};
@@ -69,7 +70,11 @@ impl BenchArgs {
             }
             Via::Client => Target::library(Routers {
                 addresses: self.router.iter().map(|router| absolute(router)).collect(),
-                options: self.login.options()?,
+                options: Options {
+                    http2: self.load.clients_per_connection > 1,
+                    ..self.login.options()?
+                },
+                sharing: self.load.clients_per_connection,
             }),
         };
         target.map_err(failure)

@@ -14,6 +14,13 @@ use crate::retry::{self, Decision, Ended};
 use crate::security::{Tls, Token, secured};
 use crate::text::escaped;
 
+/// How often a connection that requests share is asked whether it lives, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one answer, and of all on a shared connection, that a router may send ahead of their being read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
 /// The most that may be asked for, which is a day.
 const MAX_STALENESS: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -29,6 +36,10 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long an address is tried at which nothing can be connected at all.
     pub unreachable_timeout: Duration,
+    /// Speak HTTP/2 to an `http` address from the first byte on, so that all requests of this client and its clones share a
+    /// connection, which takes both sides less than half the processor time. Every router understands it; a proxy in between may not. To an
+    /// `https` address it is spoken whatever this says, if the other end agrees.
+    pub http2: bool,
     /// Whom to believe and what to show; without it there is no `https`.
     pub tls: Option<Tls>,
     /// What proves who asks, with every request.
@@ -41,6 +52,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(2),
             unreachable_timeout: Duration::from_secs(30),
+            http2: false,
             tls: None,
             token: None,
         }
@@ -97,11 +109,18 @@ impl Client {
             let missing = "https needs the authority that signed the router's certificate";
             return Err(Error::Credentials(missing.to_owned()));
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .connect_timeout(options.connect_timeout)
             // A scan takes as long as it takes; one of which nothing comes any more is broken.
             .read_timeout(options.timeout)
             .no_proxy();
+        if options.http2 {
+            http = http.http2_prior_knowledge();
+        }
         let http = secured(http, options.tls.as_ref(), options.token.as_ref())?
             .build()
             .map_err(|error| Error::Credentials(error.to_string()))?;
@@ -404,4 +423,35 @@ fn revision(response: &Response) -> Result<u64, Error> {
 pub(crate) async fn body(response: Response) -> Result<Bytes, Error> {
     let body = response.bytes().await;
     body.map_err(|error| Error::Unavailable(format!("the answer broke off: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a client with these options says first.
+    async fn first_words(options: Options) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        let client = Client::with(&address, options).expect("an address");
+        let asking = tokio::spawn(async move { client.get("k").await });
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let mut said = [0; 14];
+        socket.read_exact(&mut said).await.expect("a request");
+        asking.abort();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    #[tokio::test]
+    async fn http2_is_spoken_to_those_who_ask_for_it() {
+        assert_eq!(first_words(Options::default()).await, "GET /v1/kv/k H");
+        let http2 = Options {
+            http2: true,
+            ..Options::default()
+        };
+        assert_eq!(first_words(http2).await, "PRI * HTTP/2.0");
+    }
 }

@@ -39,11 +39,17 @@ for eighth in 1 2 3 4 5 6 7; do
     keys+=(--key "$(printf 'k%015d' $((eighth * 125000000000000)))")
 done
 "$holdfast" range split --placement "$placement" "${keys[@]}" --scatter
-load put 64 15 --no-load
-load put 256 8 --no-load
-load get 64 6 --no-load
-load mixed 64 6 --no-load
-load ycsb-b 64 4
+# By HTTP/1.1, a connection for each client, and by HTTP/2, one for 64.
+load put 64 8 --no-load
+load put 64 8 --no-load --clients-per-connection 64
+load put 256 4 --no-load
+load put 256 4 --no-load --clients-per-connection 64
+load get 64 4 --no-load
+load get 64 4 --no-load --clients-per-connection 64
+load mixed 64 3 --no-load
+load mixed 64 3 --no-load --clients-per-connection 64
+load ycsb-b 64 2
+load ycsb-b 64 3 --no-load --clients-per-connection 64
 load scan 16 4
 
 # Counts are written by processes that end in order.

@@ -64,7 +64,10 @@ fn clients_go_on_together_after_the_server_ended_their_connection() {
     assert!(report.operations > 100, "{report}");
     let made = connections(&server);
     // Whoever finds it ended dials for all four: never four connections for twenty requests.
-    assert!(made > 2 && made <= 2 + report.answered_in_all / 10, "{made} connections: {report}");
+    assert!(
+        made > 2 && made <= 2 + report.answered_in_all / 10,
+        "{made} connections: {report}"
+    );
 }
 
 #[test]

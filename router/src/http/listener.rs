@@ -182,6 +182,9 @@ async fn http1(socket: Guarded, activity: Arc<Activity>, shared: &Shared) -> hyp
 }
 
 async fn http2(socket: Guarded, activity: Arc<Activity>, shared: &Shared) -> hyper::Result<()> {
+    // A request is handed on several times until it has a task: a box is cheaper to hand on than what is in it.
+    let service = service(activity, shared);
+    let service = service_fn(move |request| Box::pin(service.call(request)));
     let connection = http2::Builder::new(shared.streams.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -189,7 +192,7 @@ async fn http2(socket: Guarded, activity: Arc<Activity>, shared: &Shared) -> hyp
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEAD_BYTES as u32)
         .max_send_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(socket), service(activity, shared));
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;

@@ -305,10 +305,11 @@ impl Exchange<'_> {
         {
             return (Op::Other, Err(problem));
         }
+        // The largest of these have a place of their own, so that the others need not carry it.
         match resource {
             Resource::Key(at) => kv::answer(self, at).await,
             Resource::Explain(at) => (Op::Get, explain::answer(self, at).await),
-            Resource::Keys => (Op::Scan, scan::answer(self).await),
+            Resource::Keys => (Op::Scan, Box::pin(scan::answer(self)).await),
             Resource::Batch => (Op::Batch, batch::answer(self).await),
             Resource::Txn => (Op::Txn, txn::answer(self).await),
             Resource::Watch => (
@@ -322,7 +323,7 @@ impl Exchange<'_> {
             Resource::Ready => (Op::Other, health::ready(self)),
             Resource::Metrics => (Op::Other, health::metrics(self)),
             Resource::OpenApi => (Op::Other, openapi::answer(self)),
-            Resource::Seed(route) => seed::answer(self, route).await,
+            Resource::Seed(route) => Box::pin(seed::answer(self, route)).await,
             Resource::Nothing => (Op::Other, Err(unknown_path())),
         }
     }

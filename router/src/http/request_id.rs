@@ -32,8 +32,10 @@ impl RequestId {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// As a header.
-    pub(crate) fn into_header(self) -> HeaderValue {
+    /// As a header. HTTP/2 is told not to remember it: no two answers have the same, and each would cost a look through all that
+    /// are remembered.
+    pub(crate) fn into_header(mut self) -> HeaderValue {
+        self.0.set_sensitive(true);
         self.0
     }
 }
@@ -67,9 +69,21 @@ impl RequestIds {
 
     fn fresh(&self) -> RequestId {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let text = Bytes::from(format!("{:08x}-{number:x}", self.process));
+        let mut text = Vec::with_capacity(8 + 1 + 16);
+        push_hex(&mut text, self.process.into(), 8);
+        text.push(b'-');
+        push_hex(&mut text, number, 1);
+        let text = Bytes::from(text);
         // Hexadecimal digits make a valid header.
         RequestId(HeaderValue::from_maybe_shared(text).unwrap_or_else(|_| HeaderValue::from_static("0")))
+    }
+}
+
+/// Appends `number` in hexadecimal, with zeroes before it up to `width` digits, which are at least one.
+fn push_hex(text: &mut Vec<u8>, number: u64, width: u32) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(width);
+    for digit in (0..digits).rev() {
+        text.push(b"0123456789abcdef"[(number >> (4 * digit)) as usize & 0xf]);
     }
 }
 
@@ -155,6 +169,23 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
         ] {
             assert_ne!(name(bad), named, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_hexadecimal() {
+        for (number, width) in [
+            (0, 1),
+            (0xf, 1),
+            (0x10, 1),
+            (0xabc, 8),
+            (u64::MAX, 1),
+            (u64::MAX - 15, 8),
+        ] {
+            let mut text = Vec::new();
+            push_hex(&mut text, number, width);
+            let expected = format!("{number:0width$x}", width = width as usize);
+            assert_eq!(text, expected.as_bytes());
         }
     }
 

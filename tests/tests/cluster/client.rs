@@ -5,15 +5,31 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::TryStreamExt;
 use holdfast_client::{Client, Condition, Operation, Outcome, Scan, Txn};
-use holdfast_tests::Options;
+use holdfast_tests::{Cluster, Options};
 
 use crate::cluster;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_reads_writes_and_scans() -> anyhow::Result<()> {
     let cluster = cluster(Options::default()).await?;
-    let client = Client::new(cluster.client().url())?;
+    reads_writes_and_scans(&cluster, Client::new(cluster.client().url())?).await
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_a_client_that_speaks_http2() -> anyhow::Result<()> {
+    let cluster = cluster(Options::default()).await?;
+    reads_writes_and_scans(&cluster, over_http2(cluster.client().url())?).await
+}
+
+fn over_http2(router: &str) -> Result<Client, holdfast_client::Error> {
+    let options = holdfast_client::Options {
+        http2: true,
+        ..holdfast_client::Options::default()
+    };
+    Client::with(router, options)
+}
+
+async fn reads_writes_and_scans(cluster: &Cluster, client: Client) -> anyhow::Result<()> {
     let first = client.put("k", "1").await?;
     ensure!(first.created);
     let record = client.get("k").await?.context("a record")?;
@@ -113,7 +129,9 @@ async fn increments_through_the_death_of_a_leader_are_all_counted_once() -> anyh
         }
         anyhow::Ok(())
     };
-    let adders: Vec<_> = (0..8).map(|_| tokio::spawn(add(client.clone()))).collect();
+    let shared = over_http2(cluster.client().url())?;
+    let clients = [&client, &shared].into_iter().cycle().take(8);
+    let adders: Vec<_> = clients.map(|client| tokio::spawn(add(client.clone()))).collect();
     let leader = cluster
         .admin()
         .range_of("counter")

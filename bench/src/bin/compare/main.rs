@@ -77,7 +77,7 @@ struct Args {
     #[arg(long, default_value_t = 256)]
     etcd_clients_per_connection: usize,
     /// Clients that share a connection to Holdfast, by HTTP/2; 1 gives each its own, by HTTP/1.1
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 64, value_parser = holdfast_bench::sharing)]
     holdfast_clients_per_connection: usize,
     /// Holdfast's program [default: `holdfast` beside this program]
     #[arg(long, env = "HOLDFAST_BIN", value_name = "PATH")]
